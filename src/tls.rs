@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{
 };
 use x509_parser::x509::X509Version;
 
-pub use http::{HttpCalls, http_client};
+pub use http::{HttpCalls, HttpServer, http_client};
 
 /// The files of an encrypted connection, in PEM.
 #[derive(Debug, Clone, Copy, Default)]

@@ -8,9 +8,9 @@ use ureq::http::{Request, Uri, header};
 use super::Batch;
 use crate::model::alert::AlertBody;
 use crate::model::encoding::hex;
-use crate::model::limits::{ALERT_CALL_TIME_MAX, FORGE_CONNECT_TIME_MAX};
+use crate::model::limits::ALERT_CALL_TIME_MAX;
 use crate::model::text::{sanitize_line, shorten};
-use crate::tls::{HttpCalls, http_client};
+use crate::tls::{HttpCalls, HttpServer, http_client};
 
 /// The header with `sha256=` and the HMAC-SHA-256 (RFC 2104) of the body, in hex, as GitHub signs its webhooks.
 pub const SIGNATURE: &str = "X-Fleetform-Signature-256";
@@ -30,21 +30,8 @@ impl Webhook {
     /// # Errors
     /// A phrase about the address, without it.
     pub fn new(url: &str, secret: Option<Vec<u8>>, body: AlertBody) -> Result<Webhook, String> {
-        let uri: Uri = url.trim().parse().map_err(|_| "is not a URL".to_string())?;
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_string();
-        let is_local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        match uri.scheme_str() {
-            Some("https") => {}
-            Some("http") if is_local => {}
-            Some("http") => return Err("is of `http://` and another machine: use `https://`".to_string()),
-            _ => return Err("is not of `https://`".to_string()),
-        }
-        let agent = http_client(HttpCalls {
-            time_max: ALERT_CALL_TIME_MAX,
-            connect_time_max: FORGE_CONNECT_TIME_MAX,
-            is_plain: uri.scheme_str() == Some("http"),
-            skips_proxy: is_local,
-        });
+        let (HttpServer { host, is_local, is_plain }, uri) = HttpServer::of(url.trim())?;
+        let agent = http_client(HttpCalls { time_max: ALERT_CALL_TIME_MAX, is_plain, skips_proxy: is_local });
         Ok(Webhook { uri, host, secret, body, agent })
     }
 

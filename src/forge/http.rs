@@ -10,7 +10,7 @@ use ureq::{Agent, Body};
 use super::error::ForgeError;
 use super::place::{Kind, Place};
 use super::token::Token;
-use crate::model::limits::{FORGE_ANSWER_BYTES_MAX, FORGE_CONNECT_TIME_MAX, FORGE_PAUSE_MAX};
+use crate::model::limits::{FORGE_ANSWER_BYTES_MAX, FORGE_PAUSE_MAX, HTTP_CONNECT_TIME_MAX};
 use crate::model::text::{duration, sanitize_line, shorten};
 use crate::tls::{HttpCalls, http_client};
 
@@ -48,12 +48,7 @@ pub(super) struct Http {
 impl Http {
     pub fn new(place: &Place, time_max: Duration) -> Http {
         // The token would go with a redirect, and to a proxy that is asked without encryption.
-        let agent = http_client(HttpCalls {
-            time_max,
-            connect_time_max: FORGE_CONNECT_TIME_MAX,
-            is_plain: place.is_plain(),
-            skips_proxy: false,
-        });
+        let agent = http_client(HttpCalls { time_max, is_plain: place.is_plain(), skips_proxy: false });
         let (api, host) = (place.api().to_string(), place.host().to_string());
         Http { agent, kind: place.kind(), api, host, time_max }
     }
@@ -129,7 +124,7 @@ impl Http {
                 self.strange(&format!("it has more than {} MiB", FORGE_ANSWER_BYTES_MAX >> 20))
             }
             ureq::Error::Timeout(ureq::Timeout::Connect) => {
-                let why = format!("no connection after {}", duration(FORGE_CONNECT_TIME_MAX));
+                let why = format!("no connection after {}", duration(HTTP_CONNECT_TIME_MAX));
                 ForgeError::Unreachable { host, why }
             }
             ureq::Error::Timeout(_) => {

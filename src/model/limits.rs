@@ -232,8 +232,8 @@ pub const ALERT_END_TIME_MAX: Duration = Duration::from_secs(5);
 pub const FORGE_TOKEN_BYTES_MAX: u64 = 4 * 1024;
 /// How long one call of a forge may take, with connecting and all of its answer. GitHub ends its own after 10 s.
 pub const FORGE_CALL_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long connecting to a forge may take.
-pub const FORGE_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long connecting to a server of HTTP may take.
+pub const HTTP_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of an answer of a forge: a page of 100 comments of 64 KiB, and what is around them.
 pub const FORGE_ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Items of a page of a list: the most that GitHub and GitLab give.

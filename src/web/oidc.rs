@@ -21,7 +21,8 @@ use super::sessions::random;
 use crate::model::encoding::percent_encoded;
 use crate::model::limits::{OIDC_CALLS_MAX, OIDC_LOGIN_TIME_MAX, OIDC_LOGINS_MAX};
 use crate::model::text::sanitize_line;
-use provider::{Client, Code, Provider, checked};
+use crate::tls::HttpServer;
+use provider::{Client, Code, Provider};
 
 /// The path that the provider sends people back to.
 pub const CALLBACK: &str = "/oidc/callback";
@@ -81,7 +82,7 @@ impl Oidc {
         let provider = Provider::of(issuer).map_err(|why| format!("the issuer `{}` {why}", sanitize_line(issuer)))?;
         let redirect = &options.redirect;
         let why = |why: String| format!("the redirect URL `{}` {why}", sanitize_line(redirect));
-        checked(redirect).map_err(why)?;
+        HttpServer::of(redirect).map_err(why)?;
         if !redirect.ends_with(CALLBACK) || redirect.contains(['?', '#']) {
             return Err(why(format!("does not end with {CALLBACK}")));
         }

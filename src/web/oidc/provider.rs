@@ -7,15 +7,13 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use ureq::Agent;
-use ureq::http::{Request, Uri, header};
+use ureq::http::{Request, header};
 
 use super::id_token::{Expected, Flaw, claims};
 use crate::model::encoding::percent_encoded;
-use crate::model::limits::{
-    FORGE_CONNECT_TIME_MAX, OIDC_ANSWER_BYTES_MAX, OIDC_CALL_TIME_MAX, OIDC_KEYS_PAUSE_MIN, OIDC_KNOWN_TIME_MAX,
-};
+use crate::model::limits::{OIDC_ANSWER_BYTES_MAX, OIDC_CALL_TIME_MAX, OIDC_KEYS_PAUSE_MIN, OIDC_KNOWN_TIME_MAX};
 use crate::model::text::{sanitize_line, shorten};
-use crate::tls::{HttpCalls, http_client};
+use crate::tls::{HttpCalls, HttpServer, http_client};
 
 /// A provider, by its issuer.
 pub struct Provider {
@@ -59,14 +57,9 @@ impl Provider {
     /// # Errors
     /// A phrase: the issuer is no address that may be asked.
     pub fn of(issuer: &str) -> Result<Provider, String> {
-        let (host, is_plain) = checked(issuer)?;
-        let calls = HttpCalls {
-            time_max: OIDC_CALL_TIME_MAX,
-            connect_time_max: FORGE_CONNECT_TIME_MAX,
-            is_plain,
-            skips_proxy: is_plain,
-        };
-        Ok(Provider { issuer: issuer.to_string(), host, agent: http_client(calls), is_plain, known: Mutex::default() })
+        let (HttpServer { host, is_plain, .. }, _) = HttpServer::of(issuer)?;
+        let agent = http_client(HttpCalls { time_max: OIDC_CALL_TIME_MAX, is_plain, skips_proxy: is_plain });
+        Ok(Provider { issuer: issuer.to_string(), host, agent, is_plain, known: Mutex::default() })
     }
 
     /// Returns the name of its machine.
@@ -175,8 +168,8 @@ impl Provider {
 
     fn endpoint(&self, known: &Known, name: &str) -> Result<String, String> {
         let address = known.metadata.get(name).and_then(Value::as_str).unwrap_or_default();
-        match checked(address) {
-            Ok((_, is_plain)) if is_plain == self.is_plain => Ok(address.to_string()),
+        match HttpServer::of(address) {
+            Ok((server, _)) if server.is_plain == self.is_plain => Ok(address.to_string()),
             _ => Err(self.strange(&format!("its metadata has no {name} that may be asked"))),
         }
     }
@@ -211,21 +204,5 @@ impl Provider {
 
     fn strange(&self, what: &str) -> String {
         format!("{}: {what}", self.host)
-    }
-}
-
-/// Returns the machine of an address, and whether it is asked without encryption: only this machine is.
-///
-/// # Errors
-/// A phrase: it may not be asked.
-pub fn checked(address: &str) -> Result<(String, bool), String> {
-    let uri: Uri = address.parse().map_err(|_| "is not a URL".to_string())?;
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_string();
-    let is_local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match uri.scheme_str() {
-        Some("https") if !host.is_empty() => Ok((host, false)),
-        Some("http") if is_local => Ok((host, true)),
-        Some("http") => Err("is of `http://` and another machine: use `https://`".to_string()),
-        _ => Err("is not of `https://`".to_string()),
     }
 }
