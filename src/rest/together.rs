@@ -72,11 +72,7 @@ impl<A: Send + 'static, R: Send + 'static, D: Doing<A, R>> Together<A, R, D> {
             let (asked, answers): (Vec<_>, Vec<_>) = part.into_iter().unzip();
             let verdicts = match self.doing.all(&desks, asked).await {
                 Ok(verdicts) => verdicts,
-                Err(error) => {
-                    let text = error.to_string();
-                    let others = answers.iter().skip(1).map(|_| Err(HubError::Unavailable(text.clone())));
-                    others.chain([Err(error)]).collect()
-                }
+                Err(error) => error.of_all(answers.len()),
             };
             for (answer, verdict) in answers.into_iter().zip(verdicts) {
                 // Nobody may wait for it any more.

@@ -42,6 +42,15 @@ pub enum HubError {
     Ops(#[from] OpsError),
 }
 
+impl HubError {
+    /// Returns what each of so many back ends is told when what all have asked for fails for one reason.
+    pub fn of_all<T>(self, count: usize) -> Vec<Result<T, HubError>> {
+        let text = self.to_string();
+        let others = (1..count).map(|_| Err(HubError::Unavailable(text.clone())));
+        std::iter::once(Err(self)).chain(others).take(count).collect()
+    }
+}
+
 impl From<PrepareError> for HubError {
     fn from(error: PrepareError) -> HubError {
         HubError::Ops(error.into())

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::desk::{Desk, held};
 use super::names::{CREATED_LABEL, HubWork, REQUEST_LABEL, all, find, named, names_of};
-use super::publish::{Made, all_failed, message, subject};
+use super::publish::{Made, message, subject};
 use super::request::{HubAction, JobRequest};
 use super::{Caller, HubError};
 use crate::diag::{Diagnostic, Severity};
@@ -101,7 +101,7 @@ impl<'w> Desk<'w> {
         let api = self.api();
         let api = match api {
             Ok(api) => api,
-            Err(error) => return all_failed(asked.len(), error),
+            Err(error) => return error.of_all(asked.len()),
         };
         if api.review_branch.is_some() {
             let review = |one: &GivenJob| self.put_for_review(&one.request, &api.jobs_folder, &one.caller, one.at);

@@ -70,7 +70,7 @@ impl Desk<'_> {
         for _ in 0..ATTEMPTS_MAX {
             let tip = match self.head() {
                 Ok(tip) => tip,
-                Err(error) => return all_failed(asked.len(), error),
+                Err(error) => return error.of_all(asked.len()),
             };
             let (mut last, mut files, mut verdicts) = (tip.clone(), Vec::new(), Vec::new());
             // Those before the first commit hold, whatever becomes of that.
@@ -97,13 +97,13 @@ impl Desk<'_> {
                 Ok(false) => {}
                 Err(error) => {
                     verdicts.truncate(settled);
-                    verdicts.extend(all_failed(asked.len() - settled, error));
+                    verdicts.extend(error.of_all(asked.len() - settled));
                     return verdicts;
                 }
             }
         }
         let busy = "others commit to the branch without a pause: try again".to_string();
-        all_failed(asked.len(), HubError::Unavailable(busy))
+        HubError::Unavailable(busy).of_all(asked.len())
     }
 
     /// Writes a commit of a back end, and returns it. No branch moves.
@@ -216,13 +216,6 @@ impl Desk<'_> {
             false => Err(pull()),
         }
     }
-}
-
-/// Returns what each is told when all fail for one reason.
-pub(super) fn all_failed<T>(count: usize, error: HubError) -> Vec<Result<T, HubError>> {
-    let text = error.to_string();
-    let others = (1..count).map(|_| Err(HubError::Unavailable(text.clone())));
-    std::iter::once(Err(error)).chain(others).take(count).collect()
 }
 
 pub(super) fn unavailable(error: &RemoteError) -> HubError {
