@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use jiff::Timestamp;
+
 use super::PrepareError;
 use crate::registry::postgres::{PostgresPlace, is_url};
 use crate::registry::sqlite::SqlitePlace;
@@ -187,6 +189,11 @@ impl OwnRegistry {
     /// Closes the stores that stay open, as [`StorePlace::close_kept`].
     pub fn close_kept(&self) {
         self.place.close_kept();
+    }
+
+    /// Returns what tells its content from any other one, as [`StorePlace::state`].
+    pub fn state(&self, now: Timestamp) -> Option<String> {
+        self.place.state(now)
     }
 
     /// Returns the process that has the right to work on the registry, empty when its name is not known; `None` when

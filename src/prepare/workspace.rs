@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::PrepareError;
 use super::kept::Kept;
@@ -316,12 +316,10 @@ impl Workspace {
         }
     }
 
-    /// Returns what tells the content of the registry from any other one, where its files were left alone long enough for
-    /// that; `None` where it cannot be told. It has to be asked before what is read.
+    /// Returns what tells the content of the registry from any other one; `None` where it cannot be told. It has to be
+    /// asked before what is read.
     pub fn registry_state(&self, fleet: &Fleet, now: Timestamp) -> Option<String> {
-        let file = self.own_registry(fleet).ok()?.file()?;
-        let files: Vec<PathBuf> = SqlitePlace::files(&file).filter(|file| !is_shared_memory(file)).collect();
-        state_of(&files, now)
+        self.own_registry(fleet).ok()?.state(now)
     }
 
     /// Opens the registry for reading.
@@ -331,38 +329,4 @@ impl Workspace {
     pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, PrepareError> {
         Ok(Registry::new(self.own_registry(fleet)?.open_for_reading()?))
     }
-}
-
-/// The index of the write-ahead log is written by who reads, too.
-fn is_shared_memory(file: &Path) -> bool {
-    file.to_string_lossy().ends_with("-shm")
-}
-
-/// How long files have to be left alone until they are told apart by the times of their changes: the system counts these
-/// in steps, and two changes in one step have one time.
-const LEFT_ALONE: SignedDuration = SignedDuration::from_secs(1);
-
-/// Returns device, inode, length and the time of the last change of files, which need not be there.
-#[cfg(unix)]
-fn state_of(files: &[PathBuf], now: Timestamp) -> Option<String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut state = String::new();
-    for file in files {
-        let found = match std::fs::metadata(file) {
-            Ok(found) => found,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(_) => return None,
-        };
-        let changed = Timestamp::new(found.ctime(), i32::try_from(found.ctime_nsec()).ok()?).ok()?;
-        if now.duration_since(changed) < LEFT_ALONE {
-            return None;
-        }
-        state += &format!("{} {} {} {changed} ", found.dev(), found.ino(), found.len());
-    }
-    Some(state)
-}
-
-#[cfg(not(unix))]
-fn state_of(_: &[PathBuf], _: Timestamp) -> Option<String> {
-    None
 }

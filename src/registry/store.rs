@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use jiff::Timestamp;
+
 use super::{
     Answer, BranchCopy, Change, Devices, Fence, Flaw, Imports, Journal, KeptFile, RegistryError, RowSink, RowSource,
 };
@@ -170,6 +172,10 @@ pub trait StorePlace {
 
     /// Closes the connections that stay open and are not in use.
     fn close_kept(&self);
+
+    /// Returns what tells the content of the registry now from any other one; `None` where it cannot be told. It has to
+    /// be asked before what is read.
+    fn state(&self, now: Timestamp) -> Option<String>;
 
     /// Returns the name of the process that has the exclusive right to work on the registry now, empty when it is not
     /// known; `None` when no process has. Nothing is made or changed.

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use jiff::Timestamp;
+
 use super::super::{ExclusionFailure, Exclusive, Listening, RegistryError, Store, StorePlace, sqlite};
 use super::connection::Connection;
 use super::idle::Idle;
@@ -80,6 +82,11 @@ impl StorePlace for PostgresPlace {
     }
 
     fn close_kept(&self) {}
+
+    fn state(&self, _: Timestamp) -> Option<String> {
+        // Others write there at any time.
+        None
+    }
 
     fn holder(&self) -> Option<String> {
         let connection = self.writing.connect(&self.settings.for_writing()).ok()?;

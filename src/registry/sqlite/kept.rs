@@ -11,40 +11,31 @@ use std::rc::Rc;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::file_state::FileState;
+
 /// The most connections that are kept, of each kind.
 const KEPT_MAX: usize = 2;
 
-/// What tells a file from another one at its path, and from itself with other content that no connection has written:
-/// device, inode, length and the time of its last change, in seconds and nanoseconds; device and inode of its
-/// write-ahead log.
+/// What tells a registry from another one at its path, and from itself with other content that no connection has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Face {
-    file: (u64, u64, u64, i64, i64),
+    file: FileState,
+    /// Device and inode of its write-ahead log.
     log: Option<(u64, u64)>,
 }
 
 impl Face {
     /// Returns that of a registry; `None` when there is none, or the system does not tell.
-    #[cfg(unix)]
     fn of(path: &Path) -> Option<Face> {
-        use std::os::unix::fs::MetadataExt as _;
-        let found = std::fs::metadata(path).ok()?;
+        let file = FileState::of(path).ok()?;
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        let log = std::fs::metadata(log).ok().map(|log| (log.dev(), log.ino()));
-        Some(Face { file: (found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()), log })
+        Some(Face { file, log: FileState::of(Path::new(&log)).ok().map(|log| log.id) })
     }
 
-    #[cfg(not(unix))]
-    fn of(_: &Path) -> Option<Face> {
-        None
-    }
-}
-
-impl Face {
     /// Returns true when another file, or another write-ahead log, is in the place of this one.
     fn is_replaced(&self, now: Option<&Face>) -> bool {
-        let file = |face: &Face| (face.file.0, face.file.1, face.log);
+        let file = |face: &Face| (face.file.id, face.log);
         now.is_none_or(|now| file(now) != file(self))
     }
 }

@@ -9,6 +9,7 @@ mod claims;
 mod commit;
 mod devices;
 mod fence;
+mod file_state;
 mod heard;
 mod identities;
 mod identity;

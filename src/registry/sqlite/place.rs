@@ -6,8 +6,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use jiff::Timestamp;
+
 use super::super::{ExclusionFailure, Exclusive, Listening, RegistryError, Store, StorePlace};
 use super::SqliteStore;
+use super::file_state::FileState;
 use super::kept::Kept;
 use super::lock::LockFile;
 
@@ -74,6 +77,19 @@ impl StorePlace for SqlitePlace {
 
     fn close_kept(&self) {
         self.kept.close(&self.path);
+    }
+
+    fn state(&self, now: Timestamp) -> Option<String> {
+        let mut state = String::new();
+        // The index of the write-ahead log is written by who reads, too.
+        for file in SqlitePlace::files(&self.path).filter(|file| !file.to_string_lossy().ends_with("-shm")) {
+            match FileState::of(&file) {
+                Ok(found) if found.is_left_alone(now) => state += &format!("{found:?} "),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        Some(state)
     }
 
     fn holder(&self) -> Option<String> {
