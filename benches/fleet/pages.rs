@@ -5,8 +5,8 @@
 //! each over a connection of its own, as the server wants it. A first request comes after the start, when nothing is
 //! known yet.
 //!
-//! Then a job on all devices runs beside the daemon's pages, in pairs: with nobody, with [`OPEN_PAGES`] open pages that
-//! each have a stream of events and are read again every five seconds, and in a flood of requests with slow readers and
+//! Then the daemon runs a job on all devices, in pairs: without visitors, with [`OPEN_PAGES`] open pages, and in a flood
+//! of requests. An open page has a stream of events, and is read again every five seconds. The flood has slow readers and
 //! half-open connections.
 
 use std::io::{Read as _, Write as _};
@@ -29,7 +29,7 @@ use git2::Repository;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 
-use crate::reconcile::{RESULTS, import};
+use crate::reconcile::{RESULTS, Run, import, journal};
 use crate::{Failure, apply_at, commit, environment};
 
 /// Runs of each job.
@@ -195,22 +195,13 @@ fn write_runs(fleet: &Path, devices: u32) -> Result<(), Failure> {
         let files = part.iter().flat_map(|run| run.files(&declared.fleet.name));
         import(fleet, RESULTS, &with_trailers("what has run", &trailers), files)?;
     }
-    let mut connection = Connection::open(fleet.join(".fleetform/fleet.db"))?;
-    let transaction = connection.transaction()?;
-    for Ended { claim, record, .. } in &runs {
-        let texts = [document(&claim.to_json(&declared.fleet.name)), document(&record.to_json())];
-        let [claim_text, record_text] = texts.map(String::from_utf8);
-        transaction.execute(
-            "INSERT INTO run (job, run, is_claimed, status, total, batch_size, claim, is_closed, record)
-             VALUES (?1, ?2, 1, 'completed', 0, 1, ?3, 1, ?4)",
-            (claim.job.as_str(), claim.run.as_str(), claim_text?, record_text?),
-        )?;
-    }
-    let tip = Repository::open(fleet)?.refname_to_id(RESULTS)?.to_string();
-    transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'results_tip'", [tip])?;
-    transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'applied_head'", [head])?;
-    transaction.commit()?;
-    Ok(())
+    let rows = runs.iter().map(|Ended { claim, record, .. }| Run {
+        job: claim.job.to_string(),
+        run: claim.run.to_string(),
+        claim: document(&claim.to_json(&declared.fleet.name)),
+        record: document(&record.to_json()),
+    });
+    journal(fleet, &head, rows)
 }
 
 fn fleetform(folder: &Path) -> Command {
@@ -514,10 +505,10 @@ fn run_job(
     Ok(times.1.duration_since(times.0).unsigned_abs())
 }
 
-/// What somebody does who looks.
+/// The work of one visitor.
 type Look = Box<dyn FnOnce(&AtomicBool, &Told) + Send>;
 
-/// Starts who looks. An error of a connection is none here: the server may end it.
+/// Starts the visitors. That a connection ends is no error here: the server may end it.
 fn gather(
     address: SocketAddr,
     crowd: Crowd,

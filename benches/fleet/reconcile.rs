@@ -83,13 +83,19 @@ pub fn make(fleet: &Path, mix: Mix) -> Result<(), Failure> {
         ]
     });
     import(fleet, RESULTS, &message, files)?;
+    journal(fleet, &head, runs.into_iter())
+}
+
+/// Writes down in the registry of a fleet that runs have ended.
+pub fn journal(fleet: &Path, head: &str, runs: impl Iterator<Item = Run>) -> Result<(), Failure> {
     let mut connection = Connection::open(fleet.join(".fleetform/fleet.db"))?;
     let transaction = connection.transaction()?;
-    for run in &runs {
+    for run in runs {
+        let Run { job, run, claim, record } = run;
         transaction.execute(
             "INSERT INTO run (job, run, is_claimed, status, total, batch_size, claim, is_closed, record)
              VALUES (?1, ?2, 1, 'completed', 0, 1, ?3, 1, ?4)",
-            (&run.job, &run.run, String::from_utf8(run.claim.clone())?, String::from_utf8(run.record.clone())?),
+            (job, run, String::from_utf8(claim)?, String::from_utf8(record)?),
         )?;
     }
     let tip = Repository::open(fleet)?.refname_to_id(RESULTS)?.to_string();
@@ -99,11 +105,12 @@ pub fn make(fleet: &Path, mix: Mix) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Run {
-    job: String,
-    run: String,
-    claim: Vec<u8>,
-    record: Vec<u8>,
+/// A run that has ended, with its documents.
+pub struct Run {
+    pub job: String,
+    pub run: String,
+    pub claim: Vec<u8>,
+    pub record: Vec<u8>,
 }
 
 fn runs(fleet: &Path, head: &str) -> Result<Vec<Run>, Failure> {

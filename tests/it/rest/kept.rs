@@ -76,13 +76,7 @@ fn a_repository_that_another_git_has_keeps_nothing_of_a_job() {
 
 #[test]
 fn a_commit_that_only_the_remote_has_is_taken_up() {
-    let mut hub = Hub::unapplied(HOST, "", ", results: {remote: origin}", 1);
-    let origin = bare(hub.world.path(), ".git/origin.git");
-    by_hand(&hub, &["remote", "add", "origin", origin.to_str().unwrap()]).expect(0);
-    by_hand(&hub, &["push", "-q", "origin", "main"]).expect(0);
-    hub.world.run(&["apply", "--yes"]).expect(0);
-    hub.world.run(&["gateway", "init"]).expect(0);
-    hub.start();
+    let (mut hub, _) = with_remote();
     let before = hub.world.head();
     hub.put_job("job1", &twin_job("*", &json!({"a": 1}))).expect(200);
     hub.wait_job("job1", "completed");
