@@ -1,7 +1,7 @@
 //! Devices behind a broker and devices that connect to this process, in one fleet.
 //!
-//! A device is reached where it was seen last. One that was seen nowhere since this process began is called at the broker:
-//! one of the gateway would be connected.
+//! A device is reached where it was seen last. One that was seen nowhere since this process began is called at the
+//! broker: one of the gateway would be connected.
 
 use std::collections::BTreeMap;
 

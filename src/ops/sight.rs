@@ -74,7 +74,8 @@ impl Sights {
         }
     }
 
-    /// Returns true for a job or schedule that is declared and may be looked at; with everything in sight, for any name.
+    /// Returns true for a job or schedule that is declared and may be looked at. With everything in sight, that is any
+    /// name.
     pub fn shows(&self, sight: &Sight, job: &str) -> bool {
         sight.is_whole() || self.organizations.get(job).is_some_and(|path| sight.has(path.as_deref()))
     }

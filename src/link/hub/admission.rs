@@ -231,8 +231,8 @@ fn signed(
     if token.ends_at <= now { Err(Refusal::Expired) } else { Ok(Admitted { ends_at: Some(token.ends_at), credential }) }
 }
 
-/// Returns how a device is let in with a key that it has shown. Digests are compared: how long that takes says nothing of
-/// the key.
+/// Returns how a device is let in with a key that it has shown. Digests are compared: how long that takes says nothing
+/// of the key.
 fn keyed(shown: &[u8], identity: Option<&Identity>) -> Result<Admitted, Refusal> {
     let digest = digest_of(shown);
     let keys = &identity.ok_or(Refusal::Unknown)?.keys;

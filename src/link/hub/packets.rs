@@ -13,8 +13,8 @@ use mqtt_protocol_core::mqtt::result_code::{
 
 use crate::link::mqtt::Version;
 
-/// The longest time without a message that a device of MQTT 5 is given, in seconds; it says something, or the connection
-/// ends after one and a half times as long. IoT Hub has 1,177 s, too.
+/// The longest time without a message that a device of MQTT 5 is given, in seconds. The connection ends after one and a
+/// half times as long. IoT Hub has 1,177 s, too.
 const KEEP_ALIVE_SECONDS_MAX: u16 = 1_177;
 
 /// What a device says when it connects.

@@ -91,12 +91,12 @@ pub struct GivenJob {
 }
 
 impl<'w> Desk<'w> {
-    /// Makes jobs: each a document and a commit, pushed when this returns. The same request again is the job that it has
-    /// made. Returns what becomes of each.
+    /// Makes jobs: each a document and a commit, pushed when this returns. The same request again is the job that it
+    /// has made. Returns what becomes of each.
     ///
     /// # Errors
-    /// Of a job: its id has another one, a plan or a policy of the fleet refuses it, or it could not be committed; nothing
-    /// of it was kept.
+    /// Of a job: its id has another one, a plan or a policy of the fleet refuses it, or it could not be committed.
+    /// Nothing of it was kept.
     pub fn put_jobs(&mut self, asked: &[GivenJob], now: Timestamp) -> Vec<Result<HubJob, HubError>> {
         let api = self.api();
         let api = match api {

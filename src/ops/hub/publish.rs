@@ -48,9 +48,9 @@ pub(super) fn subject(id: &str, verb: &str, condition: &str) -> String {
 
 impl Desk<'_> {
     /// Has each of the things that are asked made a commit, one after the other, and makes them the followed branch's
-    /// together, pushed. Returns the commit of each; `None` where there is nothing to do any more. `make` is called with
-    /// the commit that the new one comes after: that of the one before, or the tip. It is called again when somebody
-    /// else has moved the branch meanwhile.
+    /// together, pushed. Returns the commit of each; `None` where there is nothing to do any more. `make` is called
+    /// with the commit that the new one comes after: that of the one before, or the tip. It is called again when
+    /// somebody else has moved the branch meanwhile.
     ///
     /// # Errors
     /// Nothing could be written or pushed, and nothing of it was kept; or the error of `make`.
@@ -176,8 +176,8 @@ impl Desk<'_> {
         Some(Remote::new(self.workspace.repo.git_folder(), name))
     }
 
-    /// Takes up commits of back ends that were pushed and did not become the branch's here: the process died between the
-    /// two.
+    /// Takes up commits of back ends that were pushed and did not become the branch's here: the process died between
+    /// the two.
     ///
     /// # Errors
     /// The remote has something else, which a person has to pull.

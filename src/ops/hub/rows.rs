@@ -58,8 +58,8 @@ impl Desk<'_> {
         Err(HubError::Unavailable("runs end faster than their rows can be read: try again".to_string()))
     }
 
-    /// Returns `None` when a run has ended meanwhile: its rows went from the journal to the results. With `is_last` a run
-    /// that the journal does not have has none: its claim is on the branch, and is not noted yet.
+    /// Returns `None` when a run has ended meanwhile: its rows went from the journal to the results. With `is_last` a
+    /// run that the journal does not have has none: its claim is on the branch, and is not noted yet.
     fn rows_once(
         &mut self,
         condition: &RowQuery,

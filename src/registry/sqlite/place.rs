@@ -97,9 +97,9 @@ impl StorePlace for SqlitePlace {
     }
 
     fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
-        // A lock is made beside a registry only. One that is open in this process is not looked at: when the system closes
-        // the file, the locks are gone that SQLite has on it for its connections, and another process that closes the
-        // registry removes the write-ahead log that is written here.
+        // A lock is made beside a registry only. One that is open in this process is not looked at: when the system
+        // closes the file, the locks are gone that SQLite has on it for its connections, and another process that
+        // closes the registry removes the write-ahead log that is written here.
         if !self.is_known.get()
             && let Ok(file) = File::open(&self.path)
             && !is_sqlite(&file)

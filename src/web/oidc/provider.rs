@@ -80,8 +80,8 @@ impl Provider {
         self.endpoint(&known, "authorization_endpoint")
     }
 
-    /// Returns what the provider says of who has logged in: the claims of the ID token, and those that only the user info
-    /// has.
+    /// Returns what the provider says of who has logged in: the claims of the ID token, and those that only the user
+    /// info has.
     ///
     /// # Errors
     /// A sentence: the provider does not answer as one, or what it says is not for this login.
