@@ -46,7 +46,7 @@
 //! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
 //! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, template, manifest |
 //! | | **the IO line** | clock, files, network and threads only below | |
-//! | 3 | [`tls`] | what is trusted, and who we are, on an encrypted connection | nothing of ours |
+//! | 3 | [`tls`] | what is trusted, and who we are, on an encrypted connection | model |
 //! | 4 | [`registry`] | devices, imports, the journal: a port, SQLite and PostgreSQL behind it | diag, model, query, ledger, tls |
 //! | 4 | [`link`] | the way to the devices: a port, and simulated devices, an MQTT broker or IoT Hub's clients behind it | model, tls |
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |

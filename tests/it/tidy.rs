@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("results", "model ledger"),
     ("convert", "diag model query template manifest"),
     // Below the IO line, from here on.
-    ("tls", ""),
+    ("tls", "model"),
     // Level 4; siblings never import each other. `diag` for near names.
     ("registry", "diag model query ledger tls"),
     ("link", "model tls"),
