@@ -29,21 +29,10 @@ pub fn list(environment: &Environment) -> Result<(Vec<ListedGroup>, HeldDocument
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
-    // Before its devices are counted.
-    let state = workspace.registry_state(&declared.fleet, SystemClock.now());
-    let registry = workspace.open_for_reading(&declared.fleet)?;
-    let place = workspace.registry_place(&declared.fleet).ok().and_then(|own| own.file());
-    let is_counted = place.is_none_or(|file| file.exists());
     let sight = &environment.sight;
     let shown = declared.groups.values().filter(|group| sight.has(group.organization.as_deref()));
-    let count = |request: &Request| {
-        let fits = format!("{request:?}");
-        workspace
-            .kept()
-            .count(state.as_deref(), &fits, || Ok::<_, OpsError>(registry.devices().count(request)?.selected))
-    };
-    let groups = shown.map(|group| listed(group, declared, (&count, is_counted), sight));
-    Ok((groups.collect::<Result<_, _>>()?, files.held_within(sight, declared)))
+    let groups = counted(&workspace, declared, sight, shown)?;
+    Ok((groups, files.held_within(sight, declared)))
 }
 
 /// Returns one group.
@@ -51,10 +40,35 @@ pub fn list(environment: &Environment) -> Result<(Vec<ListedGroup>, HeldDocument
 /// # Errors
 /// There is no such group; otherwise as [`list`].
 pub fn show(environment: &Environment, name: &str) -> Result<ListedGroup, OpsError> {
-    let (groups, _) = list(environment)?;
-    let names: Vec<Name> = groups.iter().map(|one| one.group.name.clone()).collect();
-    let found = groups.into_iter().find(|one| one.group.name.as_str() == name);
-    found.ok_or_else(|| OpsError::not_declared("group", name, names.iter().map(Name::as_str)))
+    let workspace = Workspace::open(environment)?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
+    let declared = files.usable()?;
+    let sight = &environment.sight;
+    let shown = || declared.groups.values().filter(|group| sight.has(group.organization.as_deref()));
+    let wanted = shown().filter(|group| group.name.as_str() == name);
+    let found = counted(&workspace, declared, sight, wanted)?.pop();
+    found.ok_or_else(|| OpsError::not_declared("group", name, shown().map(|group| group.name.as_str())))
+}
+
+/// Counts the devices of groups.
+fn counted<'g>(
+    workspace: &Workspace,
+    declared: &Declared,
+    sight: &Sight,
+    groups: impl Iterator<Item = &'g DeviceGroup>,
+) -> Result<Vec<ListedGroup>, OpsError> {
+    // Before its devices are counted.
+    let state = workspace.registry_state(&declared.fleet, SystemClock.now());
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    let place = workspace.registry_place(&declared.fleet).ok().and_then(|own| own.file());
+    let is_counted = place.is_none_or(|file| file.exists());
+    let count = |request: &Request| {
+        let fits = format!("{request:?}");
+        workspace
+            .kept()
+            .count(state.as_deref(), &fits, || Ok::<_, OpsError>(registry.devices().count(request)?.selected))
+    };
+    groups.map(|group| listed(group, declared, (&count, is_counted), sight)).collect()
 }
 
 /// Counts the devices that a request selects.

@@ -41,6 +41,11 @@ impl FileState {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Returns true for a file without a byte.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Returns true when a change from here on has another time.
     pub fn is_left_alone(&self, now: Timestamp) -> bool {
         let nanoseconds = i32::try_from(self.changed.1).unwrap_or_default();

@@ -81,9 +81,11 @@ impl StorePlace for SqlitePlace {
 
     fn state(&self, now: Timestamp) -> Option<String> {
         let mut state = String::new();
-        // The index of the write-ahead log is written by who reads, too.
+        // The index of the write-ahead log is written by who reads, too, and a log without anything is made, cut and
+        // removed by them.
         for file in SqlitePlace::files(&self.path).filter(|file| !file.to_string_lossy().ends_with("-shm")) {
             match FileState::of(&file) {
+                Ok(found) if found.is_empty() && file != self.path => {}
                 Ok(found) if found.is_left_alone(now) => state += &format!("{found:?} "),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Ok(_) | Err(_) => return None,
