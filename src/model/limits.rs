@@ -276,6 +276,8 @@ pub const PAGE_ROWS: usize = 100;
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Bytes of shards that are kept for pages: some of a large run.
 pub const KEPT_SHARD_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the targets of open runs that are kept for pages: those of some millions of devices.
+pub const KEPT_TARGET_BYTES_MAX: usize = 64 << 20;
 /// Shards of which the first device is kept for pages, and runs of which the organization is.
 pub const KEPT_SHARDS_MAX: usize = 20_000;
 /// Runs and failed devices that are kept for pages: 30 MiB or so.

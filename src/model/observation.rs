@@ -44,6 +44,11 @@ impl DeviceIds {
         self.ends.len()
     }
 
+    /// Returns how many bytes of memory they take.
+    pub fn size(&self) -> usize {
+        self.text.len() + size_of_val(self.ends.as_slice())
+    }
+
     /// Returns true when there is none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()

@@ -236,16 +236,21 @@ impl Counts {
         (self.total).checked_sub(self.completed + self.failed).expect("no more devices are terminal than were targeted")
     }
 
-    /// Counts one more terminal device.
-    pub fn add(&mut self, reason: Reason) {
+    /// Counts devices that are terminal for a reason.
+    pub fn add_all(&mut self, reason: Reason, devices: u64) {
         match reason.status() {
             DeviceStatus::Pending => {}
             DeviceStatus::Completed => {
-                self.completed += 1;
-                self.unchanged += u64::from(reason == Reason::Unchanged);
+                self.completed += devices;
+                self.unchanged += if reason == Reason::Unchanged { devices } else { 0 };
             }
-            DeviceStatus::Failed => self.failed += 1,
+            DeviceStatus::Failed => self.failed += devices,
         }
+    }
+
+    /// Counts one more terminal device.
+    pub fn add(&mut self, reason: Reason) {
+        self.add_all(reason, 1);
         assert!(self.completed + self.failed <= self.total, "no more devices are terminal than were targeted");
     }
 }

@@ -16,6 +16,7 @@ use crate::model::entry::Entry;
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::{Name, RunToken};
 use crate::model::limits;
+use crate::model::observation::DeviceIds;
 use crate::model::outcome::Reason;
 
 /// What is kept; copies share it. By default nothing is kept.
@@ -35,6 +36,8 @@ struct Shelves {
     shards: Mutex<Shelf<Arc<[u8]>>>,
     /// The first device of shards, by the id of their blob.
     firsts: Mutex<Shelf<Option<Arc<str>>>>,
+    /// The devices that open runs were claimed for, by the registry and the claim.
+    targets: Mutex<Shelf<Arc<DeviceIds>>>,
     /// What failed in runs, by the id of the tree of their results.
     failures: Mutex<Shelf<Arc<RunFailures>>>,
     /// What was made of the rows of runs, by the id of the tree of their results and what it is.
@@ -88,6 +91,7 @@ impl Kept {
             recorded: Mutex::default(),
             shards: Mutex::new(Shelf::new(limits::KEPT_SHARD_BYTES_MAX)),
             firsts: Mutex::new(Shelf::new(limits::KEPT_SHARDS_MAX)),
+            targets: Mutex::new(Shelf::new(limits::KEPT_TARGET_BYTES_MAX)),
             failures: Mutex::new(Shelf::new(limits::KEPT_FAILURES_MAX)),
             derived: Mutex::new(Shelf::new(limits::KEPT_COUNTS_MAX)),
             counts: Mutex::new(Shelf::new(limits::KEPT_COUNTS_MAX)),
@@ -136,6 +140,15 @@ impl Kept {
         read: impl FnOnce() -> Result<Option<String>, E>,
     ) -> Result<Option<Arc<str>>, E> {
         self.find(|shelves| &shelves.firsts, blob, || read().map(|first| (1, first.map(Arc::from))))
+    }
+
+    /// Returns the devices that a run was claimed for, which never change: `claim` tells the registry, the run and its
+    /// claim.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn targets<E>(&self, claim: &str, read: impl FnOnce() -> Result<DeviceIds, E>) -> Result<Arc<DeviceIds>, E> {
+        self.find(|shelves| &shelves.targets, claim, || read().map(|ids| (ids.size(), Arc::new(ids))))
     }
 
     /// Returns what failed in a run by the id of the tree of its results.

@@ -28,6 +28,8 @@ pub enum FlawKind {
     RowsWithoutRun,
     /// An outcome of a place that the target of its run does not have.
     OutcomeBeyondTarget,
+    /// The outcomes of a run are not as many as were counted.
+    OutcomesMiscounted,
     /// A mark of a place that the target of its run does not have.
     MarkBeyondTarget,
     /// A mark of a run that was completed. A run that ended in another way keeps the marks of its pending devices: their
@@ -38,7 +40,7 @@ pub enum FlawKind {
 }
 
 impl FlawKind {
-    pub const ALL: [FlawKind; 10] = [
+    pub const ALL: [FlawKind; 11] = [
         FlawKind::KeysWithoutDevice,
         FlawKind::StatusWithoutDevice,
         FlawKind::MessageWithoutDevice,
@@ -46,6 +48,7 @@ impl FlawKind {
         FlawKind::DevicesMiscounted,
         FlawKind::RowsWithoutRun,
         FlawKind::OutcomeBeyondTarget,
+        FlawKind::OutcomesMiscounted,
         FlawKind::MarkBeyondTarget,
         FlawKind::MarkOfCompletedRun,
         FlawKind::MarkBesideOutcome,
@@ -78,13 +81,21 @@ impl FlawKind {
             FlawKind::RowsWithoutRun => {
                 "SELECT count(*), min('run number ' || CAST(rows.run_id AS text)) FROM (
                      SELECT run_id FROM run_target UNION SELECT run_id FROM outcome
-                     UNION SELECT run_id FROM sent UNION SELECT run_id FROM late UNION SELECT run_id FROM answer
+                     UNION SELECT run_id FROM outcome_count UNION SELECT run_id FROM sent 
+                     UNION SELECT run_id FROM late UNION SELECT run_id FROM answer
                  ) AS rows
                  WHERE NOT EXISTS (SELECT 1 FROM run AS r WHERE r.run_id = rows.run_id)"
             }
             FlawKind::OutcomeBeyondTarget => {
                 "SELECT count(*), min(r.job || ' run ' || r.run) FROM outcome AS o JOIN run AS r ON r.run_id = o.run_id
                  WHERE o.ordinal < 0 OR o.ordinal >= r.total"
+            }
+            FlawKind::OutcomesMiscounted => {
+                "SELECT count(*), min(r.job || ' run ' || r.run) FROM run AS r
+                 LEFT JOIN (SELECT run_id, count(*) AS found FROM outcome GROUP BY run_id) AS o ON o.run_id = r.run_id
+                 LEFT JOIN (SELECT run_id, sum(devices) AS known FROM outcome_count GROUP BY run_id) AS c
+                        ON c.run_id = r.run_id
+                 WHERE coalesce(o.found, 0) <> coalesce(c.known, 0)"
             }
             FlawKind::MarkBeyondTarget => {
                 "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s JOIN run AS r ON r.run_id = s.run_id

@@ -7,7 +7,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::RegistryError;
+use super::{OutcomeCount, RegistryError};
 use crate::ledger::{Claim, OpenRun};
 use crate::model::delivery::BatchSizes;
 use crate::model::digest::Digest;
@@ -61,6 +61,12 @@ pub trait Journal {
     /// # Errors
     /// The registry cannot be read.
     fn pending_targets(&self, run_id: i64) -> Result<DeviceIds, RegistryError>;
+
+    /// Returns how many devices of a run have an outcome, by batch and reason, sorted by these.
+    ///
+    /// # Errors
+    /// As [`Journal::unclosed`].
+    fn outcome_counts(&self, run_id: i64) -> Result<Vec<OutcomeCount>, RegistryError>;
 
     /// Calls `visit` for each recorded outcome of a run, in order: the device's ordinal, its reason and its attempts.
     ///

@@ -28,6 +28,7 @@ mod keys;
 mod marks;
 mod messages;
 mod meta;
+mod outcome_counts;
 mod path_indexes;
 pub mod postgres;
 pub mod snapshot;
@@ -56,6 +57,7 @@ pub use journal::{
 };
 pub use keys::DeviceKeys;
 pub use messages::{Enqueued, GivenMessage, MessageFault, NewMessage, QueuedMessage};
+pub use outcome_counts::OutcomeCount;
 pub use store::{
     ExclusionFailure, Exclusive, GivenUp, Listening, Moved, NextFile, RegistryIdentity, Store, StorePlace,
 };

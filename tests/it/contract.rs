@@ -176,6 +176,7 @@ macro_rules! contract {
             }
             results {
                 outcomes_come_in_order
+                outcomes_are_counted_by_batch_and_reason
                 a_device_that_is_deleted_meanwhile_keeps_its_name
                 a_recorded_outcome_reads_back
                 an_answer_says_that_its_device_is_connected

@@ -124,7 +124,7 @@ impl History<'_> {
     pub(super) fn fate(&self, record: &RunRecord, device_id: &str) -> Result<Option<Option<Row>>, OpsError> {
         let mut found = None;
         if let Some(run) = self.journal_of(record)? {
-            let ids = self.view.registry.journal().targets(run.run_id)?;
+            let ids = self.targets(&run)?;
             let Some(at) = ids.find(device_id) else { return Ok(None) };
             let ordinal = u32::try_from(at).expect("a target is bounded by the arena of its ids");
             self.journaled_rows_in(&run, &ids, ordinal..ordinal + 1, &mut |row| found = Some(row))?;
@@ -152,7 +152,7 @@ impl History<'_> {
         }
         // The devices that were meant are in the journal, if anywhere.
         let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else { return Ok(None) };
-        let is_meant = self.view.registry.journal().targets(run.run_id)?.find(device_id).is_some();
+        let is_meant = self.targets(&run)?.find(device_id).is_some();
         Ok(is_meant.then_some(None))
     }
 
@@ -164,7 +164,7 @@ impl History<'_> {
         visit: &mut dyn FnMut(Row) -> ControlFlow<()>,
     ) -> Result<(), OpsError> {
         if let Some(run) = self.journal_of(record)? {
-            let ids = self.view.registry.journal().targets(run.run_id)?;
+            let ids = self.targets(&run)?;
             let mut start = first_from(&ids, from);
             while start < run.total {
                 let end = run.total.min(start + CHUNK);

@@ -248,7 +248,7 @@ impl<'a> History<'a> {
     pub(super) fn each_row(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
         match self.journal_of(record)? {
             Some(run) => {
-                let ids = self.view.registry.journal().targets(run.run_id)?;
+                let ids = self.targets(&run)?;
                 self.journaled_rows_in(&run, &ids, 0..run.total, each)
             }
             None => self.published_rows(record, each),
@@ -258,6 +258,13 @@ impl<'a> History<'a> {
     /// Returns true for a run whose end is on the results branch.
     fn is_published(&self, record: &RunRecord) -> bool {
         self.view.ledger.has_end(&(record.job.clone(), record.run.clone()))
+    }
+
+    /// Returns the devices that a run was claimed for.
+    pub(super) fn targets(&self, run: &JournaledRun) -> Result<Arc<DeviceIds>, OpsError> {
+        let registry = &self.view.registry;
+        let claim = format!("{} {} {}", registry.identity()?.id, run.run_id, run.claim);
+        Ok(self.view.workspace.kept().targets(&claim, || registry.journal().targets(run.run_id))?)
     }
 
     /// Returns a run whose end is not on the results branch as the journal of this registry has it; `None` when that
@@ -299,7 +306,7 @@ impl<'a> History<'a> {
             // if anywhere.
         }
         let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else { return Ok(found) };
-        let ids = self.view.registry.journal().targets(run.run_id)?;
+        let ids = self.targets(&run)?;
         let mut fitting = ids.iter().enumerate().filter(|(_, id)| matches_wildcard(pattern, id));
         let Some((first, device_id)) = fitting.next() else { return Ok(found) };
         let devices = 1 + fitting.count() as u64;
@@ -318,11 +325,11 @@ impl<'a> History<'a> {
         }
         let mut failures: Vec<(Reason, u64)> = Vec::new();
         match self.journal_of(record)? {
-            Some(run) => self.view.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| {
-                if reason.status() == DeviceStatus::Failed {
-                    add(&mut failures, reason, 1);
-                }
-            })?,
+            Some(run) => {
+                let counts = self.view.registry.journal().outcome_counts(run.run_id)?;
+                let failed = counts.iter().filter(|count| count.reason.status() == DeviceStatus::Failed);
+                failed.for_each(|count| add(&mut failures, count.reason, count.devices));
+            }
             None => failures.clone_from(&self.published_failures(record)?.by_reason),
         }
         let known: u64 = failures.iter().map(|(_, devices)| devices).sum();

@@ -13,7 +13,7 @@ use crate::model::id::{Name, RunToken};
 use crate::model::job::{Action, Job};
 use crate::model::outcome::{Counts, RunStatus};
 use crate::prepare::Caveats;
-use crate::registry::{JournaledRun, LateAnswer, Waits};
+use crate::registry::{JournaledRun, LateAnswer, OutcomeCount, Waits};
 
 /// Devices that are named where many wait.
 const SAMPLE_IDS: u32 = 3;
@@ -90,7 +90,7 @@ fn late_answers(history: &History<'_>, run: &JournaledRun) -> Result<Vec<(String
     if answers.is_empty() {
         return Ok(Vec::new());
     }
-    let ids = history.view.registry.journal().targets(run.run_id)?;
+    let ids = history.targets(run)?;
     Ok(answers.into_iter().map(|answer| (ids.get(answer.ordinal as usize).to_string(), answer)).collect())
 }
 
@@ -178,10 +178,10 @@ fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
     if declared(&record.job).is_none() {
         return Ok(causes);
     }
-    let ids = history.view.registry.journal().targets(run.run_id)?;
+    let ids = history.targets(run)?;
     for (job, token) in running.into_iter().filter(|(job, _)| declared(job).is_some()) {
         let Some(other) = history.view.registry.journal().find(job, token)? else { continue };
-        if history.view.registry.journal().targets(other.run_id)?.intersects(&ids) {
+        if history.targets(&other)?.intersects(&ids) {
             causes.push(Cause::SameDevices { job: job.clone(), run: token.clone() });
         }
     }
@@ -199,11 +199,11 @@ fn open_batch(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
     };
     let mut counts: Vec<Counts> =
         (0..batches).map(|batch| Counts { total: total_of(batch), ..Counts::default() }).collect();
-    history.view.registry.journal().each_outcome(run.run_id, &mut |ordinal, reason, _| {
-        if let Some(batch) = counts.get_mut(usize::try_from(sizes.batch_of(u64::from(ordinal))).unwrap_or(usize::MAX)) {
-            batch.add(reason);
+    for OutcomeCount { batch, reason, devices } in history.view.registry.journal().outcome_counts(run.run_id)? {
+        if let Some(counts) = usize::try_from(batch).ok().and_then(|batch| counts.get_mut(batch)) {
+            counts.add_all(reason, devices);
         }
-    })?;
+    }
     let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let open = counts.iter().position(|counts| counts.pending() > 0);
     Ok(open.map(|at| Cause::OpenBatch { batch: narrow(at as u64 + 1), batches: narrow(batches), counts: counts[at] }))
@@ -219,7 +219,7 @@ fn waiting_for(
     if devices == 0 {
         return Ok(None);
     }
-    let ids = history.view.registry.journal().targets(run.run_id)?;
+    let ids = history.targets(run)?;
     let sample = first.into_iter().map(|ordinal| ids.get(ordinal as usize).to_string()).collect();
     let until = match waits {
         Waits::ToAnswer => None,

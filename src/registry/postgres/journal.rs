@@ -13,14 +13,15 @@ use super::connection::{Connection, Params};
 use super::fault::Fault;
 use super::json::{read_text, stored_text};
 use super::marks::{SELECT_MARKS, mark_of_row};
-use super::rows::{malformed, micros_of, number_of, time_of};
+use super::outcome_counts;
+use super::rows::{malformed, micros_of, number_of, reason_of, time_of};
 use crate::ledger::OpenRun;
 use crate::model::delivery::BatchSizes;
 use crate::model::digest::Digest;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
+use crate::model::outcome::{Counts, DeviceStatus, Outcome, Reason, RunStatus};
 
 const SELECT_RUN: &str =
     "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size,
@@ -54,10 +55,7 @@ pub(super) fn under_way(
     connection: &Connection,
     is_published: &dyn Fn(&JournaledRun) -> bool,
 ) -> Result<BTreeMap<(Name, RunToken), OpenRun>, Fault> {
-    let text = "SELECT (SELECT count(*) FROM outcome WHERE run_id = $1 AND reason < 20),
-                       (SELECT count(*) FROM outcome WHERE run_id = $1 AND reason >= 20),
-                       (SELECT count(*) FROM outcome WHERE run_id = $1 AND reason = $2),
-                       (SELECT count(*) FROM sent WHERE run_id = $1 AND waits = 0),
+    let text = "SELECT (SELECT count(*) FROM sent WHERE run_id = $1 AND waits = 0),
                        (SELECT count(*) FROM sent WHERE run_id = $1 AND waits <> 0),
                        (SELECT count(*) FROM late WHERE run_id = $1)";
     let mut open = BTreeMap::new();
@@ -65,17 +63,19 @@ pub(super) fn under_way(
         if !run.is_claimed && !is_published(&run) {
             continue;
         }
-        let row = connection.one(text, &[&run.run_id, &(Reason::Unchanged as i16)])?;
+        let Counts { total, completed, failed, unchanged } =
+            outcome_counts::progress(connection, run.run_id, u64::from(run.total))?;
+        let row = connection.one(text, &[&run.run_id])?;
         let count = |at: usize| number_of::<u64>(&row, at);
         let progress = OpenRun {
             status: run.status,
-            total: u64::from(run.total),
-            completed: count(0)?,
-            failed: count(1)?,
-            unchanged: count(2)?,
-            in_flight: count(3)?,
-            waiting: count(4)?,
-            late: count(5)?,
+            total,
+            completed,
+            failed,
+            unchanged,
+            in_flight: count(0)?,
+            waiting: count(1)?,
+            late: count(2)?,
             started_at: run.started_at,
         };
         open.insert((run.job, run.run), progress);
@@ -235,7 +235,7 @@ pub(super) fn close(connection: &Connection, run_id: i64) -> Result<(), Fault> {
 
 /// Forgets a run with all that is journaled of it.
 pub(super) fn forget(connection: &Connection, run_id: i64) -> Result<(), Fault> {
-    for table in ["outcome", "sent", "late", "answer", "run"] {
+    for table in ["outcome", "outcome_count", "sent", "late", "answer", "run"] {
         connection.execute(&format!("DELETE FROM {table} WHERE run_id = $1"), &[&run_id])?;
     }
     Ok(())
@@ -288,10 +288,15 @@ impl<'a> OutcomeColumns<'a> {
         (text, insertion.params)
     }
 
+    /// Returns the parameters of the statement that counts them.
+    fn counted<'p>(&'p self, run_id: &'p i64) -> [&'p (dyn ToSql + Sync); 3] {
+        [run_id, &self.ordinals, &self.reasons]
+    }
+
     /// Writes the outcomes of a run.
     pub fn insert(&self, connection: &Connection, run_id: i64) -> Result<(), Fault> {
         let (text, params) = self.insertion(&run_id);
-        connection.execute(&text, &params).map(drop)
+        connection.all(&[(&text, &params), (outcome_counts::ADD, &self.counted(&run_id))]).map(drop)
     }
 }
 
@@ -350,8 +355,12 @@ pub(super) fn record(connection: &Connection, run_id: i64, outcomes: &[Outcome],
     }
     let (insertion, outcomes) = columns.insertion(&run_id);
     let marks: [&(dyn ToSql + Sync); 2] = [&run_id, &columns.ordinals];
-    let mut statements: Vec<(&str, Params<'_>)> =
-        vec![(&insertion, &outcomes), ("DELETE FROM sent WHERE run_id = $1 AND ordinal = ANY($2)", &marks)];
+    let counted = columns.counted(&run_id);
+    let mut statements: Vec<(&str, Params<'_>)> = vec![
+        (&insertion, &outcomes),
+        (outcome_counts::ADD, &counted),
+        ("DELETE FROM sent WHERE run_id = $1 AND ordinal = ANY($2)", &marks),
+    ];
     let (connected, disconnected): ([&(dyn ToSql + Sync); 2], [&(dyn ToSql + Sync); 1]) =
         ([&online, &seen_at], [&offline]);
     if !online.is_empty() {
@@ -410,10 +419,4 @@ fn outcome_of_row(row: &Row) -> Result<Outcome, Fault> {
         started_at: micros_of(row, 5)?,
         finished_at: micros_of(row, 6)?,
     })
-}
-
-fn reason_of(row: &Row, column: usize) -> Result<Reason, Fault> {
-    let stored: i16 = row.try_get(column)?;
-    let reason = u8::try_from(stored).ok().and_then(Reason::from_stored);
-    reason.ok_or_else(|| malformed(&stored.to_string()))
 }

@@ -29,6 +29,7 @@ mod messages;
 mod migrations;
 mod observe;
 mod outbox;
+mod outcome_counts;
 mod patch;
 mod place;
 mod port;

@@ -10,12 +10,12 @@ use super::super::branch_copy::visit_published;
 use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
-    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, QueuedMessage, RegistryError,
-    RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
+    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, OutcomeCount, PendingRows, QueuedMessage,
+    RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
 };
 use super::{
     Connection, PostgresStore, answers, claims, devices, identities, indexes, journal, marks, messages, outbox,
-    remembered, single, write,
+    outcome_counts, remembered, single, write,
 };
 use crate::ledger::OpenRun;
 use crate::model::device::Device;
@@ -144,6 +144,10 @@ impl Journal for PostgresStore {
 
     fn pending_targets(&self, run_id: i64) -> Result<DeviceIds, RegistryError> {
         self.read("read a target", |connection| journal::pending_target(connection, run_id))
+    }
+
+    fn outcome_counts(&self, run_id: i64) -> Result<Vec<OutcomeCount>, RegistryError> {
+        self.read("count outcomes", |connection| outcome_counts::of_run(connection, run_id))
     }
 
     fn each_outcome(&self, run_id: i64, visit: &mut dyn FnMut(u32, Reason, u32)) -> Result<(), RegistryError> {

@@ -7,6 +7,7 @@ use tokio_postgres::types::FromSql;
 use super::fault::Fault;
 use super::json::{read, read_text};
 use crate::model::device::{ConnectionState, Device, DeviceState};
+use crate::model::outcome::Reason;
 
 /// The columns of a device in the order that [`device_of_row`] reads.
 pub(super) const DEVICE_COLUMNS: &str = "d.device_id, d.device_name, d.template, d.organization, d.state, d.blocked, \
@@ -71,4 +72,11 @@ pub(super) fn first_column<T: for<'a> FromSql<'a>>(rows: &[Row]) -> Result<Vec<T
 
 pub(super) fn malformed(text: &str) -> Fault {
     Fault::Malformed(format!("a row has the unexpected value {text:?}"))
+}
+
+/// Returns the reason that is stored in a column.
+pub(super) fn reason_of(row: &Row, column: usize) -> Result<Reason, Fault> {
+    let stored: i16 = row.try_get(column)?;
+    let reason = u8::try_from(stored).ok().and_then(Reason::from_stored);
+    reason.ok_or_else(|| malformed(&stored.to_string()))
 }

@@ -9,13 +9,15 @@ use super::super::marks::pending_outcome;
 use super::super::{JournaledRun, OpenBatch, PendingRows, RegistryError, ResultRow};
 use super::SqliteStore;
 use super::marks::{COUNT_LATE, SELECT_MARKS, mark_of_row};
+use super::outcome_counts;
+use super::rows::reason_of;
 use crate::ledger::OpenRun;
 use crate::model::delivery::BatchSizes;
 use crate::model::digest::Digest;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
+use crate::model::outcome::{Counts, DeviceStatus, Outcome, Reason, RunStatus};
 
 pub(super) const INSERT_OUTCOME: &str =
     "INSERT INTO outcome (run_id, ordinal, reason, code, message, attempts, started_at, finished_at)
@@ -62,15 +64,12 @@ impl SqliteStore {
             }
             let count = |text: &str| self.connection.query_row(text, [run.run_id], |row| row.get::<_, u64>(0));
             let read = || {
-                let completed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason < 20")?;
-                let failed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason >= 20")?;
-                let unchanged =
-                    format!("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason = {}", Reason::Unchanged as u8);
-                let unchanged = count(&unchanged)?;
+                let Counts { total, completed, failed, unchanged } =
+                    self.progress_of(run.run_id, u64::from(run.total))?;
                 let in_flight = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits = 0")?;
                 let waiting = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits <> 0")?;
                 let late = count(COUNT_LATE)?;
-                let (status, total, started_at) = (run.status, u64::from(run.total), run.started_at);
+                let (status, started_at) = (run.status, run.started_at);
                 Ok(OpenRun { status, total, completed, failed, unchanged, in_flight, waiting, late, started_at })
             };
             open.insert((run.job.clone(), run.run.clone()), read().map_err(|e| self.error("count outcomes", e))?);
@@ -263,7 +262,7 @@ pub(super) fn close(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Res
 
 /// Forgets a run with all that is journaled of it.
 pub(super) fn forget(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Result<()> {
-    for table in ["outcome", "sent", "late", "answer", "run"] {
+    for table in ["outcome", "outcome_count", "sent", "late", "answer", "run"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE run_id = ?1"), [run_id])?;
     }
     Ok(())
@@ -280,7 +279,9 @@ pub(super) fn record(
     let mut unmark = transaction.prepare_cached("DELETE FROM sent WHERE run_id = ?1 AND ordinal = ?2")?;
     let mut online = transaction.prepare_cached(super::marks::SEEN_ONLINE)?;
     let mut offline = transaction.prepare_cached(super::marks::SEEN_OFFLINE)?;
+    let mut written = outcome_counts::begin(transaction, run_id)?;
     for outcome in outcomes {
+        written.add(outcome.ordinal, outcome.reason);
         let Outcome { ordinal, reason, code, message, attempts, started_at, finished_at } = outcome;
         let message = if message.is_empty() { None } else { Some(message) };
         insert.execute(params![
@@ -316,7 +317,7 @@ pub(super) fn record(
             | Reason::Error => {}
         }
     }
-    Ok(())
+    outcome_counts::add(transaction, run_id, &written)
 }
 
 /// Returns the run of a row of [`SELECT_RUN`].
@@ -363,9 +364,4 @@ fn outcome_of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outcome> {
         started_at: time(5)?,
         finished_at: time(6)?,
     })
-}
-
-fn reason_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Reason> {
-    let stored: u8 = row.get(column)?;
-    Reason::from_stored(stored).ok_or_else(|| super::rows::malformed(column, &stored.to_string()))
 }

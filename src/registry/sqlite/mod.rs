@@ -23,6 +23,7 @@ mod messages;
 mod migrations;
 mod observe;
 mod outbox;
+mod outcome_counts;
 mod place;
 mod port;
 mod remembered;

@@ -10,8 +10,8 @@ use super::super::branch_copy::visit_published;
 use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
-    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, QueuedMessage, RegistryError,
-    RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
+    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, OutcomeCount, PendingRows, QueuedMessage,
+    RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
 };
 use super::{SqliteStore, indexes, remembered};
 use crate::ledger::OpenRun;
@@ -139,6 +139,10 @@ impl Journal for SqliteStore {
 
     fn pending_targets(&self, run_id: i64) -> Result<DeviceIds, RegistryError> {
         self.pending_target_of(run_id)
+    }
+
+    fn outcome_counts(&self, run_id: i64) -> Result<Vec<OutcomeCount>, RegistryError> {
+        self.counts_of(run_id)
     }
 
     fn each_outcome(&self, run_id: i64, visit: &mut dyn FnMut(u32, Reason, u32)) -> Result<(), RegistryError> {

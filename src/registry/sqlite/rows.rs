@@ -1,10 +1,11 @@
-//! Rows of the table of devices as values.
+//! Rows as values.
 
 use jiff::Timestamp;
 use rusqlite::Row;
 use serde_json::Value;
 
 use crate::model::device::{ConnectionState, Device, DeviceState};
+use crate::model::outcome::Reason;
 
 /// The columns of a device in the order that [`device_of_row`] reads.
 pub(super) const DEVICE_COLUMNS: &str = "d.device_id, d.device_name, d.template, d.organization, d.state, d.blocked, \
@@ -67,4 +68,10 @@ impl<'a> TextOrNull<'a> for rusqlite::types::ValueRef<'a> {
             other => Ok(Some(other.as_str()?)),
         }
     }
+}
+
+/// Returns the reason that is stored in a column.
+pub(super) fn reason_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Reason> {
+    let stored: u8 = row.get(column)?;
+    Reason::from_stored(stored).ok_or_else(|| malformed(column, &stored.to_string()))
 }

@@ -93,12 +93,14 @@ pub(super) fn write_devices(
     let micros = chunk.now.as_microsecond();
     let mut written = Vec::with_capacity(chunk.devices.len());
     let mut failures = 0;
+    let mut counted = super::outcome_counts::begin(transaction, chunk.run_id)?;
     for (ordinal, device_id) in chunk.devices.iter().copied() {
         let (reason, message) = writers.of(transaction, device_id)?.write(transaction, device_id)?;
         if chunk.awaits_acknowledgement && reason == Reason::Written {
             sent.execute(rusqlite::params![chunk.run_id, ordinal, micros, device_id])?;
         } else {
             let attempts = u32::from(reason == Reason::Written);
+            counted.add(ordinal, reason);
             let none: Option<u16> = None;
             outcome.execute(rusqlite::params![
                 chunk.run_id,
@@ -119,6 +121,7 @@ pub(super) fn write_devices(
             }
         }
     }
+    super::outcome_counts::add(transaction, chunk.run_id, &counted)?;
     Ok(written)
 }
 

@@ -2,14 +2,17 @@
 
 use std::ops::Range;
 
+use fleetform::model::delivery::BatchSizes;
 use fleetform::model::device::{ConnectionState, DeviceState};
 use fleetform::model::outcome::{Outcome, Reason};
 use fleetform::model::patch::Section;
-use fleetform::registry::{Assignment, Change, Chunk, ImportSpec, PendingRows, ResultRow};
+use fleetform::registry::{
+    Assignment, Change, Chunk, ImportSpec, NewRun, OutcomeCount, PendingRows, Registry, ResultRow,
+};
 use serde_json::json;
 
 use super::Fresh;
-use super::fleet::{Fleet, after, now, outcome, spec};
+use super::fleet::{Fleet, after, claim, new_run, now, outcome, spec};
 
 fn rows(fleet: &Fleet, run_id: i64, range: Range<u32>, pending: PendingRows) -> Vec<ResultRow> {
     let ids = fleet.registry.journal().targets(run_id).unwrap();
@@ -54,6 +57,46 @@ pub fn outcomes_come_in_order(fresh: Fresh) {
     let mut keep = |ordinal, reason, attempts| found.push((ordinal, reason, attempts));
     fleet.registry.journal().each_outcome(run_id, &mut keep).unwrap();
     assert_eq!(found, [(1, Reason::Responded, 1), (2, Reason::Offline, 4), (3, Reason::Timeout, 1)]);
+}
+
+pub fn outcomes_are_counted_by_batch_and_reason(fresh: Fresh) {
+    let mut fleet = Fleet::with_devices(fresh, 8);
+    let (ids, claim) = (fleet.target(), claim("dim", &fleet.target()));
+    let sizes = BatchSizes { first: 2, size: 3 };
+    let run = Change::Claim(NewRun { sizes, ..new_run(&claim, &ids) });
+    let run_id = fleet.registry.write(run).unwrap().into_run();
+    fleet.registry.write(Change::Confirm { run_id }).unwrap();
+    fleet.record(run_id, &[outcome(0, Reason::Responded), outcome(1, Reason::Timeout), outcome(7, Reason::Timeout)]);
+    let assignment = Assignment::patch(Section::Desired, json!({"level": 3}));
+    let devices = [(2, "d-0002"), (3, "d-0003"), (5, "d-0005")];
+    let chunk = Chunk { run_id, devices: &devices, failures_left: None, awaits_acknowledgement: false, now: after(3) };
+    fleet.registry.write(Change::Write { assignment: &assignment, chunk }).unwrap();
+    // What is taken back counts nothing.
+    let again = [outcome(6, Reason::Timeout), outcome(1, Reason::Timeout)];
+    fleet.registry.write(Change::Record { run_id, outcomes: &again, ids: &ids }).unwrap_err();
+    fleet.record(run_id, &[outcome(4, Reason::Unchanged)]);
+    let counts = |registry: &Registry| registry.journal().outcome_counts(run_id).unwrap();
+    let count = |batch, reason, devices| OutcomeCount { batch, reason, devices };
+    let expect = [
+        count(0, Reason::Responded, 1),
+        count(0, Reason::Timeout, 1),
+        count(1, Reason::Written, 2),
+        count(1, Reason::Unchanged, 1),
+        count(2, Reason::Written, 1),
+        count(2, Reason::Timeout, 1),
+    ];
+    assert_eq!(counts(&fleet.registry), expect);
+    let open = fleet.registry.journal().open_runs(&|_| false).unwrap();
+    let open = open.values().next().unwrap();
+    assert_eq!((open.total, open.completed, open.failed, open.unchanged), (8, 5, 2, 1));
+    // A copy has the rows, and counts them itself.
+    let mut other = Fleet::new(fresh);
+    other.registry.copy_from(&fleet.registry).unwrap();
+    assert_eq!(counts(&other.registry), expect);
+    assert_eq!(other.registry.flaws().unwrap(), []);
+    fleet.registry.write(Change::Forget { run_id }).unwrap();
+    assert_eq!(counts(&fleet.registry), []);
+    assert_eq!(fleet.registry.flaws().unwrap(), []);
 }
 
 pub fn a_device_that_is_deleted_meanwhile_keeps_its_name(fresh: Fresh) {
