@@ -45,7 +45,7 @@ const GROUPS: u32 = 5;
 const REQUESTS: usize = 200;
 const TIME_MAX: Duration = Duration::from_secs(4);
 const OPEN_PAGES: u32 = 100;
-const RELOAD: Duration = Duration::from_secs(5);
+const RELOAD: Duration = Duration::from_secs(1);
 /// Jobs of each kind.
 const PAIRS: u32 = 3;
 /// Requests a second of a flood, and its connections.
@@ -237,15 +237,16 @@ impl Browser {
         Ok(Browser { stream, address })
     }
 
-    fn send(&mut self, path: &str) -> Result<(), Failure> {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/html\r\n\r\n", self.address);
+    /// Asks for a page, with lines of headers.
+    fn send(&mut self, path: &str, headers: &str) -> Result<(), Failure> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/html\r\n{headers}\r\n", self.address);
         Ok(self.stream.write_all(head.as_bytes())?)
     }
 
     /// Asks for a page, and returns its status. The server closes a connection behind its answer.
-    fn ask(address: SocketAddr, path: &str) -> Result<u16, Failure> {
+    fn ask(address: SocketAddr, path: &str, headers: &str) -> Result<u16, Failure> {
         let mut browser = Browser::connect(address)?;
-        browser.send(path)?;
+        browser.send(path, headers)?;
         let mut heard = Vec::new();
         browser.stream.read_to_end(&mut heard)?;
         let head = heard.split(|byte| *byte == b'\r').next().unwrap_or_default();
@@ -373,7 +374,7 @@ fn compare(address: SocketAddr, floors: &[(&str, String, Floor<'_>)]) -> Result<
     );
     for (name, path, floor) in floors {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let (first, times) = timed(|| match Browser::ask(address, path)? {
+        let (first, times) = timed(|| match Browser::ask(address, path, "")? {
             200 => Ok(()),
             status => Err(format!("{path} was answered with {status}").into()),
         })?;
@@ -433,7 +434,7 @@ struct Told {
 fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
     println!("{:<34} {:>9} {:>9} {:>9} {:>11}", "a job on all devices, s", "alone", "looked at", "ratio", "must reach");
     let (server, address) = start(folder, &["watch", "--no-webhooks", "--interval", "100ms"])?;
-    Browser::ask(address, "/")?;
+    Browser::ask(address, "/", "")?;
     let job = |name: &str, crowd, told: &Arc<Told>| run_job(folder, name, devices, address, crowd, told);
     let told = Arc::default();
     job("warm", Crowd::Nobody, &told)?;
@@ -522,9 +523,9 @@ fn gather(
     match crowd {
         Crowd::Nobody => Vec::new(),
         Crowd::Looking => (0..OPEN_PAGES)
-            .map(|n| {
+            .map(|_| {
                 let page = page.to_string();
-                spawn(Box::new(move |is_over, _| drop(look(address, &page, n, is_over))))
+                spawn(Box::new(move |is_over, told| drop(look(address, &page, is_over, told))))
             })
             .collect(),
         Crowd::Flooding => {
@@ -535,16 +536,23 @@ fn gather(
     }
 }
 
-/// An open page: a stream of events, and the page again and again.
-fn look(address: SocketAddr, page: &str, n: u32, is_over: &AtomicBool) -> Result<(), Failure> {
+/// An open page: it asks for itself again when an event comes, as its script does.
+fn look(address: SocketAddr, page: &str, is_over: &AtomicBool, told: &Told) -> Result<(), Failure> {
     let mut events = Browser::connect(address)?;
-    events.send("/events")?;
-    let mut next = Instant::now() + RELOAD * n / OPEN_PAGES;
+    events.send("/events", "")?;
+    events.stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let (mut bytes, mut is_due, mut last) = ([0; 16 * 1024], false, Instant::now());
     while !is_over.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(50));
-        if Instant::now() >= next {
-            Browser::ask(address, page)?;
-            next += RELOAD;
+        match events.stream.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(count) => is_due |= bytes[..count].windows(6).any(|word| word == b"event:"),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if is_due && last.elapsed() >= RELOAD {
+            Browser::ask(address, page, "Cache-Control: max-age=1\r\n")?;
+            told.pages.fetch_add(1, Ordering::Relaxed);
+            (is_due, last) = (false, Instant::now());
         }
     }
     Ok(())
@@ -561,7 +569,7 @@ fn flood(address: SocketAddr, is_over: &AtomicBool, told: &Told) {
             continue;
         }
         asked += 1;
-        let counter = match Browser::ask(address, "/") {
+        let counter = match Browser::ask(address, "/", "") {
             Ok(200) => &told.pages,
             Ok(429 | 503) => &told.busy,
             Ok(_) | Err(_) => &told.others,
@@ -577,7 +585,7 @@ fn idle(address: SocketAddr, is_over: &AtomicBool) -> Result<(), Failure> {
         let mut browser = Browser::connect(address)?;
         match n % 2 {
             0 => browser.stream.write_all(b"GET / HTTP/1.1\r\nHost: 127")?,
-            _ => (0..50).try_for_each(|_| browser.send("/devices?limit=1000"))?,
+            _ => (0..50).try_for_each(|_| browser.send("/devices?limit=1000", ""))?,
         }
         open.push(browser);
     }

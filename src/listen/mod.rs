@@ -9,6 +9,7 @@
 
 mod events;
 mod metrics;
+mod priority;
 mod process;
 mod routes;
 mod sentence;
@@ -27,6 +28,7 @@ use axum::Router;
 use crate::model::limits;
 
 pub use events::{Event, EventLog, Missed};
+pub use priority::{LISTENS, READS_PAGES, lower_priority};
 pub use served::{Acceptor, Patience, Peer, Places, serve};
 pub use service::ServiceManager;
 pub use sockets::GivenSockets;

@@ -306,6 +306,12 @@ pub const PAGES_CONNECTIONS_MAX: usize = 512;
 pub const PAGES_CONNECTION_TIME_MAX: Duration = Duration::from_secs(120);
 /// How long the connection of a download or of a stream of events may live.
 pub const PAGES_DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(1_800);
+/// How old an answer may be that is given once more to who says that such a copy will do.
+pub const COPY_AGE_MAX: Duration = Duration::from_secs(10);
+/// Such answers that are kept.
+pub const COPIES_MAX: usize = 64;
+/// Bytes of the largest of them.
+pub const COPY_BYTES_MAX: u64 = 512 * 1024;
 /// How long a form may take to arrive.
 pub const FORM_READ_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a form: a reason of some lines.

@@ -37,14 +37,21 @@ impl Site {
             };
         }
         let (wanted, site) = (asked.clone(), self.clone());
-        let read = move |environment: &Environment| read(&site.as_seen_by(environment, &wanted)?, &wanted, &site);
-        match self.pool().read(read).await {
-            Ok(page) => self.page(&asked, &page),
-            Err(fault) => self.fault(&asked, &fault),
+        let read = move |environment: &Environment| {
+            // What happens while the page is read is news to it.
+            let seq = site.events().map_or(0, |events| events.log.newest());
+            let page = read(&site.as_seen_by(environment, &wanted)?, &wanted, &site)?;
+            Ok(site.page(&wanted, &page, seq))
+        };
+        let made = async { self.pool().read(read).await.unwrap_or_else(|fault| self.fault(&asked, &fault)) };
+        if asked.age_max.is_zero() {
+            return made.await;
         }
+        self.copies().answer(&copy_name(&asked), asked.age_max, made).await
     }
 
-    fn page<P: Page>(&self, asked: &Asked, page: &P) -> Response {
+    /// Returns the answer with a page that was read after an event.
+    fn page<P: Page>(&self, asked: &Asked, page: &P, seq: u64) -> Response {
         let status = if page.is_well() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         match asked.form {
             Form::Json | Form::Csv => html::json(status, page),
@@ -52,7 +59,7 @@ impl Site {
                 let mut around = self.around(asked, &asked.visitor);
                 (around.title, around.is_live) = (page.title(), P::IS_LIVE && self.events().is_some());
                 if around.is_live {
-                    around.events = self.events().map(|events| events.address(page.about())).unwrap_or_default();
+                    around.events = self.events().map(|events| events.address(seq, page.about())).unwrap_or_default();
                 }
                 html::page(status, P::TEMPLATE, page, &around)
             }
@@ -88,4 +95,10 @@ impl Site {
 fn name_of(path: &str) -> String {
     let name = path.trim_matches('/').replace('/', "-");
     if name.is_empty() { "now".to_string() } else { name }
+}
+
+/// Returns what an answer depends on besides the fleet: what was asked for, and by whom.
+fn copy_name(asked: &Asked) -> String {
+    let Visitor { name, token, has_session, is_program: _ } = &asked.visitor;
+    format!("{:?} {} {:?} {name:?} {token:?} {has_session}", asked.form, asked.path, asked.parameters)
 }

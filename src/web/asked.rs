@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::header;
@@ -9,6 +10,7 @@ use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 
 use super::access::Visitor;
+use super::copies::age_of;
 use super::fault::Fault;
 use super::form::Form;
 use crate::diag::shown;
@@ -25,6 +27,8 @@ pub struct Asked {
     pub parameters: BTreeMap<String, String>,
     /// The names of all parameters, those without a value as well.
     pub names: BTreeSet<String>,
+    /// How old a copy of the answer may be that is taken; zero when it is to be read now.
+    pub age_max: Duration,
     /// When it was asked.
     pub now: Timestamp,
     /// Who asks.
@@ -57,7 +61,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             }
         };
         let visitor = parts.extensions.get::<Visitor>().cloned().unwrap_or_default();
-        Ok(Asked { form, path, parameters, names, now: SystemClock.now(), visitor })
+        let age_max = age_of(&parts.headers);
+        Ok(Asked { form, path, parameters, names, age_max, now: SystemClock.now(), visitor })
     }
 }
 
@@ -179,6 +184,7 @@ mod tests {
             form: Form::Html,
             path: "/jobs".to_string(),
             parameters,
+            age_max: Duration::ZERO,
             now: "2026-12-01T10:00:00Z".parse().unwrap(),
             visitor: Visitor::default(),
         }

@@ -24,6 +24,7 @@ mod answer;
 mod asked;
 mod assets;
 mod certificate;
+mod copies;
 mod events;
 mod fault;
 mod form;

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::LOG_TARGET;
 use super::fault::Fault;
+use crate::listen::{READS_PAGES, lower_priority};
 use crate::model::limits::{PAGE_THREADS, PAGES_WAITING_MAX};
 use crate::ops::Environment;
 
@@ -29,7 +30,10 @@ impl Pool {
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 1..=PAGE_THREADS {
             let (environment, waiting) = (environment.clone(), Arc::clone(&waiting));
-            let work = move || serve(&environment, &waiting);
+            let work = move || {
+                lower_priority(READS_PAGES);
+                serve(&environment, &waiting);
+            };
             std::thread::Builder::new().name(format!("page-{number}")).spawn(work)?;
         }
         Ok(Pool { tasks })

@@ -22,11 +22,16 @@ impl Events {
         Events { log, process, places: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)) }
     }
 
-    /// Returns where a page hears what happens from now on: about a run, or about everything.
-    pub fn address(&self, run: Option<(&str, &str)>) -> String {
+    /// Returns how many streams are open.
+    pub fn open(&self) -> u32 {
+        u32::try_from(EVENT_STREAMS_MAX - self.places.available_permits()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns where a page hears what happens after an event: about a run, or about everything.
+    pub fn address(&self, seq: u64, run: Option<(&str, &str)>) -> String {
         let about = run
             .map_or(String::new(), |(job, run)| format!("&job={}&run={}", percent_encoded(job), percent_encoded(run)));
-        format!("/events?after={}{about}", self.id(self.log.newest()))
+        format!("/events?after={}{about}", self.id(seq))
     }
 
     /// Returns the id of an event.

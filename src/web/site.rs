@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::access::{Access, Gate};
 use super::asked::Asked;
+use super::copies::Copies;
 use super::fault::Fault;
 use super::pool::Pool;
 use super::resumed::Events;
@@ -57,6 +58,7 @@ struct Inner {
     voice: Voice,
     pool: Pool,
     downloads: Downloads,
+    copies: Copies,
     live: Option<StatusHandle>,
     events: Option<Events>,
     gate: Gate,
@@ -84,6 +86,7 @@ impl Site {
             voice,
             pool: Pool::start(&environment)?,
             downloads: Downloads::new(environment),
+            copies: Copies::default(),
             live,
             events: events.map(|log| Events::of(log, process)),
             gate: Gate::new(access, random()?),
@@ -106,6 +109,10 @@ impl Site {
 
     pub(super) fn downloads(&self) -> &Downloads {
         &self.0.downloads
+    }
+
+    pub(super) fn copies(&self) -> &Copies {
+        &self.0.copies
     }
 
     pub(super) fn events(&self) -> Option<&Events> {

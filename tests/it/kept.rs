@@ -140,3 +140,25 @@ fn a_page_shows_the_files_and_the_registry_as_they_are() {
     assert_eq!(served.json("/devices/d-001")["device_name"], "Renamed");
     assert_eq!(served.json("/groups")["groups"][0]["devices"], 11);
 }
+
+#[test]
+fn a_copy_of_some_seconds_is_for_those_who_say_that_it_will_do() {
+    let world = World::with_devices(SPEC, 2);
+    world.job("one", &command("reboot"));
+    world.apply().unwrap();
+    let served = Served::of(world.path(), &[]);
+    let total = |headers: &[&str]| {
+        let headers: Vec<&str> = ["Accept: application/json"].iter().chain(headers).copied().collect();
+        served.ask("/jobs", &headers).expect(200).json()["total"].as_u64().unwrap()
+    };
+    let copy = "Cache-Control: max-age=10";
+    assert_eq!((total(&[copy]), total(&[])), (1, 1));
+    world.job("two", &command("check"));
+    world.apply().unwrap();
+    assert_eq!(total(&[]), 2, "nobody else gets a copy");
+    assert_eq!(total(&["Cache-Control: max-age=0"]), 2);
+    assert_eq!(total(&["Cache-Control: no-cache, max-age=10"]), 2);
+    assert_eq!(served.ask("/jobs?limit=1", &["Accept: application/json", copy]).json()["total"], 2, "another page");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    assert_eq!(total(&["Cache-Control: max-age=1"]), 2, "the copy is older");
+}

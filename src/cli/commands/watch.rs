@@ -21,7 +21,7 @@ use crate::cli::view::log::{LISTEN, WATCH, log};
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wakeup};
 use crate::forge::LOG_TARGET;
-use crate::listen::{Bell, Bounds, Server, ServiceManager, StatusHandle};
+use crate::listen::{Bell, Bounds, LISTENS, Server, ServiceManager, StatusHandle, lower_priority};
 use crate::model::status::{Due, Lease, LinkStatus, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::hub::Followed;
@@ -249,7 +249,10 @@ fn stand_by(
     let bounds = if pages.is_some() { Bounds::with_pages() } else { Bounds::default() };
     let server = Server { handle, bell, secrets, bounds, pages, tls };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve = move || runtime.block_on(serve(server, listener));
+    let serve = move || {
+        lower_priority(LISTENS);
+        runtime.block_on(serve(server, listener));
+    };
     std::thread::Builder::new().name("pages".to_string()).spawn(serve).map(drop)
 }
 
