@@ -1,15 +1,17 @@
 //! What the daemon of a folder last said, whether it lives, and what the fleet's branch and registry say beside it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::status::Snapshot;
 use crate::prepare::{Files, OWN_FOLDER, OnError, TreeChoice, View, unfinished_of};
 use crate::registry::Noted;
-use crate::repo::Behind;
+use crate::repo::{Behind, LastChange, NamedCommit};
 
 /// What a daemon keeps about itself, in [`OWN_FOLDER`].
 const LOCK: &str = "watch.lock";
@@ -163,6 +165,21 @@ pub fn status(environment: &Environment) -> Result<Status, OpsError> {
         Err(error) if daemon.is_none() && !is_alive => Err(error),
         fleet => Ok(Status { daemon, is_alive, fleet }),
     }
+}
+
+/// Returns the commit that changed each of some files last, as paths from the fleet's folder, where the history tells.
+///
+/// # Errors
+/// There is no repository.
+pub fn changed(
+    environment: &Environment,
+    files: &BTreeSet<String>,
+) -> Result<Arc<BTreeMap<String, NamedCommit>>, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let (repo, head) = (&workspace.repo, workspace.repo.head()?);
+    let named = |(path, change): (String, LastChange)| Some((path, repo.named_commit(&change.commit?)?));
+    let find = || Ok(repo.last_changes(&head, files, None).into_iter().filter_map(named).collect());
+    workspace.kept().derived(&format!("changed {head} {files:?}"), find)
 }
 
 fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {

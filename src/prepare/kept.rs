@@ -40,7 +40,7 @@ struct Shelves {
     targets: Mutex<Shelf<Arc<DeviceIds>>>,
     /// What failed in runs, by the id of the tree of their results.
     failures: Mutex<Shelf<Arc<RunFailures>>>,
-    /// What was made of the rows of runs, by the id of the tree of their results and what it is.
+    /// What was made of the content of trees and commits, by their ids and what it is.
     derived: Mutex<Shelf<Arc<dyn Any + Send + Sync>>>,
     /// How many devices of the registry fit, by the state of its file and what they were to fit.
     counts: Mutex<Shelf<u64>>,
@@ -164,8 +164,7 @@ impl Kept {
         self.find(|shelves| &shelves.failures, tree, weighed)
     }
 
-    /// Returns what is made of the rows of a run, by the id of the tree of its results and a name that no other type
-    /// has.
+    /// Returns what is made of the content of trees and commits, by their ids and a name that no other type has.
     ///
     /// # Errors
     /// Those of `make`.

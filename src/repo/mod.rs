@@ -34,6 +34,7 @@ pub use commits::CommitInfo;
 pub use declare::DeclaredFile;
 pub use folder::ResultsFolder;
 pub use mirror::{MIRRORED, is_branch_name, source_reference};
+pub use order::LastChange;
 pub use owner::{FLEET_JSON, Owner};
 pub use read::FleetTree;
 pub use remote::{Call, Move, Pulse, Remote, RemoteError, init_mirror, without_secrets};

@@ -15,6 +15,8 @@ const COMPARISONS_MAX: usize = 1_000_000;
 pub struct LastChange {
     /// How many commits before the first one of the walk it is.
     pub age: u64,
+    /// Its id; `None` when the walk ended before it.
+    pub commit: Option<String>,
     /// Its first parent: what the change was made to. `None` for a commit without one.
     pub before: Option<String>,
 }
@@ -57,7 +59,8 @@ impl Repo {
                     let is_same = tree_before.as_mut().and_then(|before| before.entry(path)) == tree.entry(path);
                     if !is_same {
                         let before = before.as_ref().map(|before| before.id().to_string());
-                        changes.insert((*path).clone(), LastChange { age, before });
+                        let commit = Some(commit.id().to_string());
+                        changes.insert((*path).clone(), LastChange { age, commit, before });
                     }
                     is_same
                 });
@@ -69,7 +72,8 @@ impl Repo {
             }
         }
         let end = commit.id().to_string();
-        changes.extend(open.into_iter().map(|path| (path.clone(), LastChange { age, before: Some(end.clone()) })));
+        let earlier = LastChange { age, commit: None, before: Some(end) };
+        changes.extend(open.into_iter().map(|path| (path.clone(), earlier.clone())));
         changes
     }
 

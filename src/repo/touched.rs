@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use git2::{Commit, Oid};
+use jiff::Timestamp;
 
 use super::{Repo, ResultsBranch};
 use crate::model::text::{sanitize_line, shorten};
@@ -19,6 +20,8 @@ pub struct NamedCommit {
     pub id: String,
     pub author: String,
     pub subject: String,
+    /// When it was made, by the clock of who made it.
+    pub at: Timestamp,
 }
 
 impl std::fmt::Display for NamedCommit {
@@ -36,6 +39,7 @@ impl NamedCommit {
         NamedCommit {
             id: commit.id().to_string(),
             author: text(author.name_bytes()),
+            at: Timestamp::from_second(commit.time().seconds()).unwrap_or_default(),
             subject: text(commit.message_bytes()).trim_start().lines().next().unwrap_or_default().to_string(),
         }
     }

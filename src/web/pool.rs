@@ -11,6 +11,7 @@ use super::fault::Fault;
 use crate::listen::{READS_PAGES, lower_priority};
 use crate::model::limits::{PAGE_THREADS, PAGES_WAITING_MAX};
 use crate::ops::Environment;
+use crate::ops::job::{JobFilter, list};
 
 type Task = Box<dyn FnOnce(&Environment) + Send>;
 
@@ -36,6 +37,13 @@ impl Pool {
             };
             std::thread::Builder::new().name(format!("page-{number}")).spawn(work)?;
         }
+        // The history of a fleet is read once: nobody should wait for that who comes first.
+        let history: Task = Box::new(|environment| {
+            let open = JobFilter { is_open: true, ..JobFilter::default() };
+            // What is wrong with the fleet is said on its pages.
+            drop(list(environment, &open, &mut |_| ()));
+        });
+        drop(tasks.try_send(history));
         Ok(Pool { tasks })
     }
 

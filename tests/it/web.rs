@@ -676,6 +676,21 @@ fn a_job_that_is_held_has_a_page() {
         assert!(page["why_text"].as_str().unwrap().contains("jobs/dim.yaml:"), "{page:#}");
     }
     served.html("/jobs/dim/runs/8").expect(404);
+    // Since when, and by whose change.
+    let (repository, commit) = (world.repository(), world.head());
+    let made = repository.find_commit(commit.parse().unwrap()).unwrap();
+    let (by, at) = (made.author().name().unwrap().to_string(), made.time().seconds());
+    let check = |changed_in: &Value| {
+        let now = served.json("/");
+        let held = &now["held"][0];
+        assert_eq!((&held["address"], &held["changed_in"]), (&json!("job/dim"), changed_in), "{held:#}");
+        assert_eq!(held["changed_by"], json!(by));
+    };
+    check(&json!(commit));
+    assert_eq!(served.json("/")["held"][0]["changed_at"], json!(jiff::Timestamp::from_second(at).unwrap().to_string()));
+    world.declare("groups/other.yaml", "DeviceGroup", "other", "{query: '*'}");
+    world.commit("another group");
+    check(&json!(commit));
     assert!(served.html("/jobs/dim").expect(200).body.contains("It is held"));
 }
 

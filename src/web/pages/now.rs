@@ -1,5 +1,7 @@
 //! What runs, waits and is held now, and what is due next.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -7,7 +9,7 @@ use super::{Notes, Page, RunRow};
 use crate::model::limits::PAGE_ROWS;
 use crate::model::status::{HeldDocument, Snapshot};
 use crate::ops::job::{JobFilter, list};
-use crate::ops::status::{Status, status};
+use crate::ops::status::{Status, changed, status};
 use crate::ops::{Environment, OpsError, schedule};
 use crate::web::table::Row;
 
@@ -50,6 +52,11 @@ pub struct HeldRow {
     pub file: Option<String>,
     pub line: Option<u64>,
     pub reason: String,
+    /// When its file was changed last, and so how long it may be held; null where the history does not tell.
+    pub changed_at: Option<String>,
+    pub changed_by: Option<String>,
+    /// The commit that changed it.
+    pub changed_in: Option<String>,
 }
 
 /// When a schedule is due next.
@@ -164,6 +171,7 @@ pub fn read(
         held_total = snapshot.held_count;
         held = snapshot.held.iter().take(PAGE_ROWS).cloned().map(HeldRow::from).collect();
     }
+    add_changes(environment, &mut held);
     Ok(Now {
         fleet: fleet.as_ref().map(|fleet| fleet.name.clone()),
         commit: fleet.as_ref().map(|fleet| fleet.head.clone()),
@@ -198,6 +206,22 @@ fn in_sight(snapshot: Snapshot, sees: &dyn Fn(&str) -> bool) -> Snapshot {
     snapshot
 }
 
+/// Adds who changed the files of held documents last.
+fn add_changes(environment: &Environment, held: &mut [HeldRow]) {
+    let files: BTreeSet<String> = held.iter().filter_map(|row| row.file.clone()).collect();
+    if files.is_empty() {
+        return;
+    }
+    // The page is of use without it.
+    let Ok(changes) = changed(environment, &files) else { return };
+    for row in held {
+        let Some(change) = row.file.as_ref().and_then(|file| changes.get(file)) else { continue };
+        row.changed_at = Some(change.at.to_string());
+        row.changed_by = Some(change.author.clone());
+        row.changed_in = Some(change.id.clone());
+    }
+}
+
 fn held_row(address: String, hold: &crate::model::fleet::Hold) -> HeldRow {
     HeldRow {
         address,
@@ -205,13 +229,16 @@ fn held_row(address: String, hold: &crate::model::fleet::Hold) -> HeldRow {
         file: hold.place.as_ref().map(|place| place.path.clone()),
         line: hold.place.as_ref().map(|place| place.line),
         reason: hold.why.clone(),
+        changed_at: None,
+        changed_by: None,
+        changed_in: None,
     }
 }
 
 impl From<HeldDocument> for HeldRow {
     fn from(held: HeldDocument) -> HeldRow {
         let HeldDocument { address, code, file, line, reason } = held;
-        HeldRow { address, code, file, line, reason }
+        HeldRow { address, code, file, line, reason, changed_at: None, changed_by: None, changed_in: None }
     }
 }
 
