@@ -9,6 +9,7 @@
 //! of requests. An open page has a stream of events, and is read again every five seconds. The flood has slow readers and
 //! half-open connections.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,9 @@ const PAIRS: u32 = 3;
 const FLOOD: u64 = 10_000;
 const FLOODING: u64 = 16;
 const IDLING: usize = 50;
+/// Requests of a thread that wait for their answers, and how long one of them waits that has to make room.
+const OUTSTANDING: usize = 40;
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// A process that ends with this value.
 struct Running(Child);
@@ -427,7 +431,42 @@ enum Crowd {
 struct Told {
     pages: AtomicU64,
     busy: AtomicU64,
+    /// No answer, or none in time.
     others: AtomicU64,
+    /// Requests of all threads, and the time that these took.
+    asked: AtomicU64,
+    millis: AtomicU64,
+}
+
+/// The least of what jobs took.
+#[derive(Default)]
+struct Least {
+    took: Option<Duration>,
+    worked: Option<Duration>,
+}
+
+impl Least {
+    fn take(&mut self, took: Duration, worked: Duration) {
+        self.took = Some(self.took.map_or(took, |least| least.min(took)));
+        self.worked = Some(self.worked.map_or(worked, |least| least.min(worked)));
+    }
+
+    fn took(&self) -> f64 {
+        self.took.unwrap_or_default().as_secs_f64()
+    }
+
+    fn worked(&self) -> f64 {
+        self.worked.unwrap_or_default().as_secs_f64()
+    }
+}
+
+/// Returns the time of the processor that a process has had (`utime` and `stime`, proc(5), in hundredths of a second);
+/// none where there is no /proc.
+fn processor_time(process: &Running) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.0.id())).unwrap_or_default();
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = behind_name.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
 /// Measures jobs beside the pages of a daemon.
@@ -436,30 +475,43 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
     let (server, address) = start(folder, &["watch", "--no-webhooks", "--interval", "100ms"])?;
     Browser::ask(address, "/", "")?;
     let job = |name: &str, crowd, told: &Arc<Told>| run_job(folder, name, devices, address, crowd, told);
-    let told = Arc::default();
-    job("warm", Crowd::Nobody, &told)?;
+    job("warm", Crowd::Nobody, &Arc::default())?;
     let before = resident_kib(&server);
-    let least = |crowd, word: &str| -> Result<(Duration, Duration), Failure> {
-        let (mut alone, mut beside) = (Duration::MAX, Duration::MAX);
+    let (looked, flooded) = (Arc::default(), Arc::default());
+    let pairs = |crowd, word: &str| -> Result<(Least, Least), Failure> {
+        let told = if crowd == Crowd::Looking { &looked } else { &flooded };
+        let (mut alone, mut beside) = (Least::default(), Least::default());
         for n in 0..PAIRS {
-            alone = alone.min(job(&format!("{word}-alone-{n}"), Crowd::Nobody, &told)?);
-            beside = beside.min(job(&format!("{word}-beside-{n}"), crowd, &told)?);
+            let one = |word: String, crowd, least: &mut Least| -> Result<(), Failure> {
+                let before = processor_time(&server);
+                let took = job(&word, crowd, told)?;
+                least.take(took, processor_time(&server).saturating_sub(before));
+                Ok(())
+            };
+            one(format!("{word}-alone-{n}"), Crowd::Nobody, &mut alone)?;
+            one(format!("{word}-beside-{n}"), crowd, &mut beside)?;
         }
         Ok((alone, beside))
     };
     for (crowd, name, must) in
         [(Crowd::Looking, "100 open pages", "1.03"), (Crowd::Flooding, "a flood of requests", "")]
     {
-        let (alone, beside) = least(crowd, &format!("{crowd:?}").to_lowercase())?;
-        let (alone, beside) = (alone.as_secs_f64(), beside.as_secs_f64());
-        println!("{name:<34} {alone:>9.2} {beside:>9.2} {:>9.3} {must:>11}", beside / alone);
+        let (alone, beside) = pairs(crowd, &format!("{crowd:?}").to_lowercase())?;
+        for (name, must, of) in
+            [(name, must, Least::took as fn(&Least) -> f64), ("  processor time", "", Least::worked)]
+        {
+            let (alone, beside) = (of(&alone), of(&beside));
+            println!("{name:<34} {alone:>9.2} {beside:>9.2} {:>9.3} {must:>11}", beside / alone);
+        }
     }
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    println!("the open pages: read {} times", count(&looked.pages));
     println!(
-        "the flood: {} pages, {} times busy, {} others",
-        count(&told.pages),
-        count(&told.busy),
-        count(&told.others)
+        "the flood: {} requests a second; {} pages, {} times busy, {} others",
+        count(&flooded.asked) * FLOODING * 1_000 / count(&flooded.millis).max(1),
+        count(&flooded.pages),
+        count(&flooded.busy),
+        count(&flooded.others)
     );
     println!("memory of the daemon: {} MiB before, {} MiB after", before / 1024, resident_kib(&server) / 1024);
     Ok(())
@@ -558,10 +610,20 @@ fn look(address: SocketAddr, page: &str, is_over: &AtomicBool, told: &Told) -> R
     Ok(())
 }
 
-/// Asks as often as its part of the flood says, or the server answers.
+/// Asks as often as its part of the flood says, whether or not the server answers.
 fn flood(address: SocketAddr, is_over: &AtomicBool, told: &Told) {
-    let began = Instant::now();
-    let mut asked = 0;
+    let (began, mut asked) = (Instant::now(), 0);
+    let mut open: VecDeque<TcpStream> = VecDeque::new();
+    let hear = |mut stream: TcpStream| {
+        let mut head = [0; 12];
+        let heard = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.read_exact(&mut head));
+        let counter = match heard.is_ok().then(|| &head[9..]) {
+            Some(b"200") => &told.pages,
+            Some(b"429" | b"503") => &told.busy,
+            Some(_) | None => &told.others,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
     while !is_over.load(Ordering::Relaxed) {
         let due = began.elapsed().as_millis() as u64 * FLOOD / FLOODING / 1_000;
         if asked > due {
@@ -569,13 +631,20 @@ fn flood(address: SocketAddr, is_over: &AtomicBool, told: &Told) {
             continue;
         }
         asked += 1;
-        let counter = match Browser::ask(address, "/", "") {
-            Ok(200) => &told.pages,
-            Ok(429 | 503) => &told.busy,
-            Ok(_) | Err(_) => &told.others,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let asks = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
+            let head = format!("GET / HTTP/1.1\r\nHost: {address}\r\nAccept: text/html\r\n\r\n");
+            stream.write_all(head.as_bytes()).map(|()| stream)
+        });
+        match asks {
+            Ok(stream) => open.push_back(stream),
+            Err(_) => drop(told.others.fetch_add(1, Ordering::Relaxed)),
+        }
+        if open.len() > OUTSTANDING {
+            open.pop_front().into_iter().for_each(hear);
+        }
     }
+    told.asked.fetch_add(asked, Ordering::Relaxed);
+    told.millis.fetch_add(began.elapsed().as_millis() as u64, Ordering::Relaxed);
 }
 
 /// Connections that say half of what they ask, and some that do not read what they asked for.
