@@ -540,7 +540,8 @@ fn a_job_is_stopped_and_a_device_blocked_with_a_reason() {
     let json = |body: &str| {
         served.raw(&format!("POST /devices/d-004/block HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", served.address, body.len()))
     };
-    assert!(json("{\"reason\": \"x\"}").expect(403).json()["error"].is_string());
+    let told = json("{\"reason\": \"x\"}").expect(403).json();
+    assert_eq!(told["error"], "no bearer token says which program asks");
     json("no JSON").expect(400);
     assert!(!world.device("d-004").blocked);
     let repository = world.repository();
