@@ -6,8 +6,8 @@
 //! known yet.
 //!
 //! Then the daemon runs a job on all devices, in pairs: without visitors, with [`OPEN_PAGES`] open pages, and in a flood
-//! of requests. An open page has a stream of events, and is read again every five seconds. The flood has slow readers and
-//! half-open connections.
+//! of requests. An open page has a stream of events, and is read again when one comes, at most once a second. The flood
+//! has slow readers and half-open connections.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};

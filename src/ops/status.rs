@@ -139,7 +139,8 @@ impl Changes {
         let log = self.registry.as_ref().map(|file| PathBuf::from(format!("{}-wal", file.display())));
         let files = [Some(own.join(SNAPSHOT)), self.registry.clone(), log];
         let state = |file: PathBuf| {
-            let found = std::fs::metadata(file).ok();
+            // A log without anything is made and removed by whoever reads.
+            let found = std::fs::metadata(file).ok().filter(|found| found.len() > 0);
             found.map_or_else(String::new, |found| format!("{:?} {}", found.modified().ok(), found.len()))
         };
         let now: Vec<String> = [head, tip].into_iter().chain(files.into_iter().flatten().map(state)).collect();
@@ -177,9 +178,12 @@ pub fn changed(
 ) -> Result<Arc<BTreeMap<String, NamedCommit>>, OpsError> {
     let workspace = Workspace::open(environment)?;
     let (repo, head) = (&workspace.repo, workspace.repo.head()?);
-    let named = |(path, change): (String, LastChange)| Some((path, repo.named_commit(&change.commit?)?));
-    let find = || Ok(repo.last_changes(&head, files, None).into_iter().filter_map(named).collect());
-    workspace.kept().derived(&format!("changed {head} {files:?}"), find)
+    let named = |change: LastChange| repo.named_commit(&change.commit?);
+    let walk = |base: Option<&str>| {
+        let changes = repo.last_changes(&head, files, base).into_iter();
+        changes.map(|(path, change)| (path, named(change))).collect()
+    };
+    Ok(workspace.kept().changes(&head, files, walk))
 }
 
 fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {

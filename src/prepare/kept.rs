@@ -6,7 +6,7 @@
 //! another process, forward or back, has another id.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,10 @@ use crate::model::id::{Name, RunToken};
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::Reason;
+use crate::repo::NamedCommit;
+
+/// What one thing on a shelf takes besides itself, about.
+const ENTRY_BYTES: usize = 512;
 
 /// What is kept; copies share it. By default nothing is kept.
 #[derive(Clone, Default)]
@@ -44,12 +48,23 @@ struct Shelves {
     derived: Mutex<Shelf<Arc<dyn Any + Send + Sync>>>,
     /// How many devices of the registry fit, by the state of its file and what they were to fit.
     counts: Mutex<Shelf<u64>>,
+    /// Who changed the files last that were asked for last.
+    changes: Mutex<Option<KeptChanges>>,
     /// The organizations of runs that are of documents which were edited since, and the tree whose declarations say so.
     organizations: Mutex<(String, OrganizationsOfRuns)>,
 }
 
 /// The paths of the organizations of runs.
 type OrganizationsOfRuns = BTreeMap<(Name, RunToken), Option<String>>;
+
+/// Who changed some files last.
+#[derive(Clone)]
+struct KeptChanges {
+    /// As of this commit.
+    head: String,
+    files: BTreeSet<String>,
+    found: Arc<BTreeMap<String, NamedCommit>>,
+}
 
 /// The files of a fleet as they are declared on `HEAD`, all of them valid or held.
 pub(super) struct KeptFiles {
@@ -95,6 +110,7 @@ impl Kept {
             failures: Mutex::new(Shelf::new(limits::KEPT_FAILURES_MAX)),
             derived: Mutex::new(Shelf::new(limits::KEPT_COUNTS_MAX)),
             counts: Mutex::new(Shelf::new(limits::KEPT_COUNTS_MAX)),
+            changes: Mutex::default(),
             organizations: Mutex::default(),
         })))
     }
@@ -148,7 +164,7 @@ impl Kept {
     /// # Errors
     /// Those of `read`.
     pub fn targets<E>(&self, claim: &str, read: impl FnOnce() -> Result<DeviceIds, E>) -> Result<Arc<DeviceIds>, E> {
-        self.find(|shelves| &shelves.targets, claim, || read().map(|ids| (ids.size(), Arc::new(ids))))
+        self.find(|shelves| &shelves.targets, claim, || read().map(|ids| (ids.size() + ENTRY_BYTES, Arc::new(ids))))
     }
 
     /// Returns what failed in a run by the id of the tree of its results.
@@ -195,6 +211,30 @@ impl Kept {
             }
             None => count(),
         }
+    }
+
+    /// Returns the commits that changed some files last, as of a commit. `walk` goes back to the commit that it gets, and
+    /// returns `None` for a file that did not change since.
+    pub fn changes(
+        &self,
+        head: &str,
+        files: &BTreeSet<String>,
+        walk: impl FnOnce(Option<&str>) -> BTreeMap<String, Option<NamedCommit>>,
+    ) -> Arc<BTreeMap<String, NamedCommit>> {
+        let known = self.0.as_ref().and_then(|shelves| lock(&shelves.changes).clone());
+        let known = known.filter(|known| known.files == *files);
+        if let Some(known) = known.as_ref().filter(|known| known.head == head) {
+            return Arc::clone(&known.found);
+        }
+        let walked = walk(known.as_ref().map(|known| known.head.as_str())).into_iter();
+        let before = |path: &str| known.as_ref()?.found.get(path).cloned();
+        let found = walked.filter_map(|(path, commit)| Some((path.clone(), commit.or_else(|| before(&path))?)));
+        let found = Arc::new(found.collect::<BTreeMap<_, _>>());
+        if let Some(shelves) = &self.0 {
+            let (head, files, found) = (head.to_string(), files.clone(), Arc::clone(&found));
+            *lock(&shelves.changes) = Some(KeptChanges { head, files, found });
+        }
+        found
     }
 
     /// Returns the organization of a run as the files of a tree say.

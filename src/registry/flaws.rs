@@ -81,7 +81,7 @@ impl FlawKind {
             FlawKind::RowsWithoutRun => {
                 "SELECT count(*), min('run number ' || CAST(rows.run_id AS text)) FROM (
                      SELECT run_id FROM run_target UNION SELECT run_id FROM outcome
-                     UNION SELECT run_id FROM outcome_count UNION SELECT run_id FROM sent 
+                     UNION SELECT run_id FROM outcome_count UNION SELECT run_id FROM sent
                      UNION SELECT run_id FROM late UNION SELECT run_id FROM answer
                  ) AS rows
                  WHERE NOT EXISTS (SELECT 1 FROM run AS r WHERE r.run_id = rows.run_id)"
@@ -91,11 +91,13 @@ impl FlawKind {
                  WHERE o.ordinal < 0 OR o.ordinal >= r.total"
             }
             FlawKind::OutcomesMiscounted => {
-                "SELECT count(*), min(r.job || ' run ' || r.run) FROM run AS r
-                 LEFT JOIN (SELECT run_id, count(*) AS found FROM outcome GROUP BY run_id) AS o ON o.run_id = r.run_id
-                 LEFT JOIN (SELECT run_id, sum(devices) AS known FROM outcome_count GROUP BY run_id) AS c
-                        ON c.run_id = r.run_id
-                 WHERE coalesce(o.found, 0) <> coalesce(c.known, 0)"
+                "SELECT count(*), min(r.job || ' run ' || r.run) FROM run AS r WHERE r.run_id IN (
+                     SELECT differing.run_id FROM (
+                         SELECT run_id, reason, count(*) AS devices FROM outcome GROUP BY run_id, reason
+                         UNION ALL SELECT run_id, reason, -sum(devices) FROM outcome_count GROUP BY run_id, reason
+                     ) AS differing
+                     GROUP BY differing.run_id, differing.reason HAVING sum(differing.devices) <> 0
+                 )"
             }
             FlawKind::MarkBeyondTarget => {
                 "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s JOIN run AS r ON r.run_id = s.run_id

@@ -15,15 +15,28 @@ pub struct OutcomeCount {
     pub devices: u64,
 }
 
-/// Counts everything anew after rows were copied: the statement is the same for every store.
-pub(super) const COUNT_ANEW: &str = "INSERT INTO outcome_count (run_id, batch, reason, devices)
-    SELECT o.run_id,
-           CASE WHEN o.ordinal < coalesce(r.first_batch, r.batch_size) THEN 0
-                ELSE 1 + (o.ordinal - coalesce(r.first_batch, r.batch_size)) / r.batch_size END,
-           o.reason, count(*)
-      FROM outcome AS o JOIN run AS r ON r.run_id = o.run_id
-     WHERE r.batch_size > 0
-     GROUP BY 1, 2, 3";
+/// Counts the outcomes of all runs after rows were copied. The statement is the same for every store.
+pub(super) fn count_all() -> String {
+    count("")
+}
+
+/// Counts the outcomes of a run of a number, which is the parameter `run_id`.
+pub(super) fn count_run(run_id: &str) -> String {
+    count(&format!("AND r.run_id = {run_id}"))
+}
+
+fn count(which: &str) -> String {
+    format!(
+        "INSERT INTO outcome_count (run_id, batch, reason, devices)
+         SELECT o.run_id,
+                CASE WHEN o.ordinal < coalesce(r.first_batch, r.batch_size) THEN 0
+                     ELSE 1 + (o.ordinal - coalesce(r.first_batch, r.batch_size)) / r.batch_size END,
+                o.reason, count(*)
+           FROM outcome AS o JOIN run AS r ON r.run_id = o.run_id
+          WHERE r.batch_size > 0 {which}
+          GROUP BY 1, 2, 3"
+    )
+}
 
 /// The outcomes of a run that one transaction writes.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Answers that are given more than once: to those who say that a copy of some seconds will do.
 //!
 //! A request says so with `Cache-Control: max-age=N` (RFC 9111, 5.2.1.1), as the script of a live page does. When a
-//! hundred of them are open, a page is read once a second for all, not a hundred times. Who does not say so gets what
+//! person has it open often, a page is read once a second for all, not each time. Who does not say so gets what
 //! is read for it alone, after it asked.
 
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ impl Copies {
                     {
                         return copy.response();
                     }
-                    self.forget(name);
+                    self.forget(name, &copy);
                 }
             }
         }
@@ -71,11 +71,10 @@ impl Copies {
         slots.retain(|_, slot| now.duration_since(slot.began) <= COPY_AGE_MAX);
         match slots.get(name) {
             Some(slot) if now.duration_since(slot.began) <= age => return Part::Wait(slot.copy.clone()),
-            // One that is too old for this request may still be made for others.
-            Some(slot) if slot.copy.has_changed().is_ok() && slot.copy.borrow().is_none() => return Part::Alone,
             None if slots.len() >= COPIES_MAX => return Part::Alone,
             Some(_) | None => {}
         }
+        // One that is too old is still waited for by those who came before.
         let (sender, copy) = watch::channel(None);
         slots.insert(name.to_string(), Slot { began: now, copy });
         Part::Make(sender)
@@ -85,7 +84,7 @@ impl Copies {
         let (parts, body) = response.into_parts();
         let is_small = body.size_hint().upper().is_some_and(|size| size <= COPY_BYTES_MAX);
         if parts.status != StatusCode::OK || !is_small {
-            self.forget(name);
+            self.forget(name, &sender.subscribe());
             return Response::from_parts(parts, body);
         }
         match body.collect().await {
@@ -99,10 +98,10 @@ impl Copies {
         }
     }
 
-    /// Drops one that is not there to be waited for any more.
-    fn forget(&self, name: &str) {
+    /// Drops one that is not to be waited for any more, unless another one has its place.
+    fn forget(&self, name: &str, copy: &watch::Receiver<Option<Arc<Copy>>>) {
         let mut slots = self.lock();
-        if slots.get(name).is_some_and(|slot| slot.copy.borrow().is_none()) {
+        if slots.get(name).is_some_and(|slot| slot.copy.same_channel(copy)) {
             slots.remove(name);
         }
     }

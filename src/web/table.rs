@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::LOG_TARGET;
 use super::fault::Fault;
+use crate::listen::{READS_PAGES, lower_priority};
 use crate::model::limits::{DOWNLOAD_PATIENCE, DOWNLOADS_MAX};
 use crate::ops::{Environment, OpsError};
 use crate::results::defuse;
@@ -114,6 +115,7 @@ impl Downloads {
         let environment = self.environment.clone();
         tokio::task::spawn_blocking(move || {
             let _place = place;
+            lower_priority(READS_PAGES);
             let mut sink = Sink::new(sender.clone());
             let ended = write(&environment, &mut sink).and_then(|()| Ok(sink.end()?));
             if let Err(fault) = ended {

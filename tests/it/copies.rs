@@ -5,12 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use fleetform::execute::CrashPoints;
+use fleetform::model::id::{Name, RunToken};
 use fleetform::model::outcome::Reason;
 use fleetform::ops::registry::{Copied, CopyOptions, copy};
 use fleetform::ops::{AllowedSecrets, OpsError};
 use fleetform::registry::postgres::PostgresPlace;
 use fleetform::registry::sqlite::SqlitePlace;
-use fleetform::registry::{Cell, Moved, Registry, RegistryIdentity, StorePlace};
+use fleetform::registry::{Cell, FlawKind, Moved, Registry, RegistryIdentity, StorePlace};
 use serde_json::{Value, json};
 
 use crate::cluster::fresh_database;
@@ -428,6 +429,31 @@ fn an_older_registry_is_brought_up_to_date_and_copied() {
     world.run(&["registry", "copy", &from, &to]).expect(0);
     assert_eq!(identity(&to).id, owner(&world));
     world.run(&["registry", "check", &from, &to]).expect(0);
+}
+
+#[test]
+fn outcomes_that_an_older_fleetform_did_not_count_are_counted_when_the_run_goes_on() {
+    let world = fleet(6);
+    killed_after(&world, 3);
+    let counted = |world: &World| {
+        let run = world
+            .registry()
+            .journal()
+            .find(&Name::parse("reboot").unwrap(), &RunToken::parse("1").unwrap())
+            .unwrap()
+            .unwrap();
+        let counts = world.registry().journal().outcome_counts(run.run_id).unwrap();
+        counts.iter().map(|count| count.devices).sum::<u64>()
+    };
+    assert!(counted(&world) > 0, "some have an outcome");
+    world.sql("DELETE FROM outcome_count");
+    assert!(world.registry().flaws().unwrap().iter().any(|flaw| flaw.kind == FlawKind::OutcomesMiscounted));
+    world.apply().unwrap();
+    let counts = &world.record("reboot", "1")["counts"];
+    assert_eq!(
+        json!(counted(&world)),
+        json!(counts["completed"].as_u64().unwrap() + counts["failed"].as_u64().unwrap())
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::execute::{Clock as _, SystemClock};
 use crate::ledger::{RunKey, RunRecord};
 use crate::model::access::{Sight, is_within};
 use crate::model::delivery::BatchSizes;
+use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::kind::Kind;
@@ -263,7 +264,7 @@ impl<'a> History<'a> {
     /// Returns the devices that a run was claimed for.
     pub(super) fn targets(&self, run: &JournaledRun) -> Result<Arc<DeviceIds>, OpsError> {
         let registry = &self.view.registry;
-        let claim = format!("{} {} {}", registry.identity()?.id, run.run_id, run.claim);
+        let claim = format!("{} {} {}", registry.identity()?.id, run.run_id, Digest::of_bytes(run.claim.as_bytes()));
         Ok(self.view.workspace.kept().targets(&claim, || registry.journal().targets(run.run_id))?)
     }
 

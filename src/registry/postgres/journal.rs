@@ -193,6 +193,7 @@ fn place(rows: &[Row], wanted: &[&str], names: &mut [Option<String>]) -> Result<
 
 /// Notes that a run has started, or goes on.
 pub(super) fn start(connection: &Connection, run_id: i64, at: Timestamp) -> Result<(), Fault> {
+    outcome_counts::count_anew(connection, run_id)?;
     let text = "UPDATE run SET status = 'running', started_at = coalesce(started_at, $2) WHERE run_id = $1";
     connection.execute(text, &[&run_id, &at.to_string()]).map(drop)
 }

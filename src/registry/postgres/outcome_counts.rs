@@ -1,6 +1,6 @@
 //! How many devices of a run have an outcome, without a look at each of them.
 
-use super::super::outcome_counts::{COUNT_ANEW, OutcomeCount};
+use super::super::outcome_counts::{OutcomeCount, count_all, count_run};
 use super::connection::Connection;
 use super::fault::Fault;
 use super::rows::{number_of, reason_of};
@@ -12,7 +12,7 @@ pub(super) const ADD: &str = "INSERT INTO outcome_count (run_id, batch, reason, 
            CASE WHEN t.ordinal < coalesce(r.first_batch, r.batch_size) THEN 0
                 ELSE 1 + (t.ordinal - coalesce(r.first_batch, r.batch_size)) / r.batch_size END,
            t.reason, count(*)
-      FROM unnest($2::bigint[], $3::smallint[]) AS t (ordinal, reason) JOIN run AS r ON r.run_id = $1
+      FROM unnest($2::bigint[], $3::smallint[]) AS t (ordinal, reason) JOIN run AS r ON r.run_id = $1 AND r.batch_size > 0
      GROUP BY 2, 3
     ON CONFLICT (run_id, batch, reason) DO UPDATE SET devices = outcome_count.devices + excluded.devices";
 
@@ -35,7 +35,13 @@ pub(super) fn progress(connection: &Connection, run_id: i64, total: u64) -> Resu
     Ok(counts)
 }
 
-/// Counts the outcomes of all runs anew.
-pub(super) fn count_anew(connection: &Connection) -> Result<(), Fault> {
-    connection.batch(COUNT_ANEW)
+/// Counts the outcomes of all runs; none is counted yet.
+pub(super) fn begin_all(connection: &Connection) -> Result<(), Fault> {
+    connection.batch(&count_all())
+}
+
+/// Counts the outcomes of a run that goes on: an older fleetform may have written some since these are counted.
+pub(super) fn count_anew(connection: &Connection, run_id: i64) -> Result<(), Fault> {
+    connection.execute("DELETE FROM outcome_count WHERE run_id = $1", &[&run_id])?;
+    connection.execute(&count_run("$1"), &[&run_id]).map(drop)
 }

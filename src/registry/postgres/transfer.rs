@@ -46,7 +46,7 @@ impl PostgresStore {
             loaded.map_err(Fault::Registry)?;
             loader.finish()?;
             super::status::count_anew(connection)?;
-            super::outcome_counts::count_anew(connection)?;
+            super::outcome_counts::begin_all(connection)?;
             for text in [
                 "SELECT setval(pg_get_serial_sequence('fleetform.run', 'run_id'), max(run_id)) FROM run",
                 "SELECT setval(pg_get_serial_sequence('fleetform.message', 'sequence'), max(sequence)) FROM message",

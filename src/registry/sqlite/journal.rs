@@ -220,6 +220,7 @@ impl SqliteStore {
 
 /// Notes that a run has started, or goes on.
 pub(super) fn start(transaction: &Transaction<'_>, run_id: i64, at: Timestamp) -> rusqlite::Result<()> {
+    outcome_counts::count_anew(transaction, run_id)?;
     let text = "UPDATE run SET status = 'running', started_at = coalesce(started_at, ?2) WHERE run_id = ?1";
     transaction.prepare_cached(text)?.execute(params![run_id, at.to_string()]).map(drop)
 }

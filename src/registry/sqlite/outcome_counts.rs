@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::super::RegistryError;
-use super::super::outcome_counts::{COUNT_ANEW, OutcomeCount, Written};
+use super::super::outcome_counts::{OutcomeCount, Written, count_all, count_run};
 use super::SqliteStore;
 use super::rows::reason_of;
 use crate::model::delivery::BatchSizes;
@@ -54,7 +54,13 @@ pub(super) fn add(transaction: &Transaction<'_>, run_id: i64, written: &Written)
     Ok(())
 }
 
-/// Counts the outcomes of all runs anew.
-pub(super) fn count_anew(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute(COUNT_ANEW, []).map(drop)
+/// Counts the outcomes of all runs; none is counted yet.
+pub(super) fn begin_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute(&count_all(), []).map(drop)
+}
+
+/// Counts the outcomes of a run that goes on: an older fleetform may have written some since these are counted.
+pub(super) fn count_anew(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM outcome_count WHERE run_id = ?1", [run_id])?;
+    transaction.execute(&count_run("?1"), [run_id]).map(drop)
 }

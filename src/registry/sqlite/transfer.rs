@@ -48,7 +48,7 @@ impl SqliteStore {
             insert(&transaction, &texts[at].1, table, cells).map_err(fail)
         })?;
         super::status::count_anew(&transaction).map_err(fail)?;
-        super::outcome_counts::count_anew(&transaction).map_err(fail)?;
+        super::outcome_counts::begin_all(&transaction).map_err(fail)?;
         transaction.commit().map_err(fail)
     }
 }

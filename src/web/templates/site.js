@@ -5,13 +5,22 @@
   if (!address || !window.EventSource) return;
   const status = document.getElementById("live");
   const pause = 1000;
-  let asked = false, waits = false, last = 0, told = 0;
-  // The number of an event, and that of the newest one that a page has.
-  const numberOf = (text) => Number(/-(\d+)(?:&|$)/.exec(text || "")?.[1] || 0);
+  const longPause = 5000;
+  let asked = false, waits = false, last = 0, told = "";
+  // An id is that of the process, and a number: those of two processes say nothing of each other.
+  const isBefore = (id, other) => {
+    const [process, number] = id.split("-"), [otherProcess, otherNumber] = other.split("-");
+    return process === otherProcess && Number(number) < Number(otherNumber);
+  };
+
+  // The newest event that a page has.
+  const eventOf = (body) => new URL(body.dataset.events || "/", location.href).searchParams.get("after") || "";
+  let shown = eventOf(document.body);
 
   const swap = async () => {
     if (asked) { waits = true; return; }
     asked = true;
+    let hasFailed = false;
     try {
       // Other pages like this one may be open: what was read for them a moment ago will do.
       const headers = { Accept: "text/html", "Cache-Control": "max-age=1" };
@@ -23,8 +32,11 @@
         let isCurrent = true;
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         // It was read before the last event, and there may be no other one.
-        if (numberOf(page.body.dataset.events) < told) waits = true;
-        for (const part of document.querySelectorAll("[data-live]")) {
+        const seen = eventOf(page.body);
+        if (isBefore(seen, told)) waits = true;
+        const isOlder = isBefore(seen, shown);
+        if (!isOlder) shown = seen;
+        for (const part of isOlder ? [] : document.querySelectorAll("[data-live]")) {
           const other = page.getElementById(part.id);
           if (other && other.innerHTML === part.innerHTML) continue;
           // Who reads with the keyboard keeps the place.
@@ -32,6 +44,7 @@
             part.replaceWith(document.importNode(other, true));
           } else {
             isCurrent = false;
+            part.addEventListener("focusout", later, { once: true });
           }
         }
         if (isCurrent && events.readyState !== EventSource.CLOSED) {
@@ -39,13 +52,15 @@
         }
       } else {
         status.textContent = "The server does not answer with this page: it may be old.";
+        hasFailed = answer.status === 429 || answer.status >= 500;
       }
     } catch {
       status.textContent = "The server does not answer: this page may be old.";
+      hasFailed = true;
     }
-    last = Date.now();
+    last = Date.now() + (hasFailed ? longPause : 0);
     asked = false;
-    if (waits) { waits = false; later(); }
+    if (waits || hasFailed) { waits = false; later(); }
   };
 
   let timer = 0;
@@ -56,7 +71,7 @@
 
   const events = new EventSource(address);
   const hear = (event) => {
-    told = numberOf(event.lastEventId);
+    told = event.lastEventId;
     later();
   };
   events.addEventListener("change", hear);
