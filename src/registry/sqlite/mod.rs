@@ -149,7 +149,7 @@ impl SqliteStore {
     fn lent(lent: Option<Lent>, location: &str, fleet: &str) -> Result<Option<SqliteStore>, RegistryError> {
         let Some(connection) = lent else { return Ok(None) };
         let mut store = SqliteStore { connection, location: location.to_string(), is_overlaid: false };
-        match store.check_identity(fleet) {
+        match store.check_identity_again(fleet) {
             Ok(()) => Ok(Some(store)),
             // What is wrong is told by who opens it anew.
             Err(_) => {
@@ -196,6 +196,21 @@ impl SqliteStore {
         match known {
             Some(known) if known != fleet => Err(RegistryError::Foreign { location: self.location.clone(), known }),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Checks what may have changed of a registry since it was opened: its version, and whose it is.
+    fn check_identity_again(&self, fleet: &str) -> Result<(), RegistryError> {
+        let read = || {
+            let mut version = self.connection.prepare_cached("PRAGMA main.user_version")?;
+            let mut known = self.connection.prepare_cached("SELECT value FROM meta WHERE key = 'fleet'")?;
+            let version: i64 = version.query_row([], |row| row.get(0))?;
+            let known: Option<String> = known.query_row([], |row| row.get(0)).optional()?;
+            Ok::<_, rusqlite::Error>((version, known))
+        };
+        match read() {
+            Ok((SCHEMA_VERSION, Some(known))) if known == fleet => Ok(()),
+            Ok(_) | Err(_) => self.check_identity(fleet),
         }
     }
 
