@@ -1,7 +1,11 @@
 //! What was read before, for a process that prepares again and again.
 
+use std::collections::BTreeMap;
+
 use super::{Recorded, Searches};
+use crate::ledger::Followed;
 use crate::manifest::ParsedFiles;
+use crate::repo::BlobId;
 
 /// What the newest look and plan were made of. Handed to the next ones, it makes them read only what is new, and
 /// changes nothing of what they return. It grows with the fleet and not with time.
@@ -13,4 +17,6 @@ pub struct Cache {
     pub recorded: Recorded,
     /// The paths of the conditions.
     pub searches: Searches,
+    /// Since when schedules are followed, as the results branch says, by path.
+    pub followed: BTreeMap<String, (BlobId, Followed)>,
 }

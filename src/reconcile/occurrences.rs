@@ -13,15 +13,20 @@ use crate::model::outcome::RunStatus;
 use crate::plan::{Agenda, agenda};
 use crate::prepare::View;
 use crate::registry::KeptFile;
-use crate::repo::{Content, FileChange, RepoError, ResultsBranch};
+use crate::repo::{BlobId, Content, FileChange, RepoError, ResultsBranch};
 use crate::results::document;
 
-/// Returns what is due of the schedules. What they say was seen at the first time.
+/// Returns what is due of the schedules. What they say was seen at the first time. Of the documents in `known`, by path,
+/// those that the branch still has are not read again.
 ///
 /// # Errors
 /// The results branch cannot be read.
-pub(super) fn agenda_of(view: &View<'_>, (seen_at, now): (Timestamp, Timestamp)) -> Result<Agenda, ReconcileError> {
-    let followed = followed(&view.branch)?;
+pub(super) fn agenda_of(
+    view: &View<'_>,
+    known: &mut BTreeMap<String, (BlobId, Followed)>,
+    (seen_at, now): (Timestamp, Timestamp),
+) -> Result<Agenda, ReconcileError> {
+    let followed = followed(&view.branch, known)?;
     Ok(agenda(&view.declared, &view.held, &view.ledger, &followed, (seen_at, now)))
 }
 
@@ -90,13 +95,23 @@ fn record_of_missed(claim: &Claim, reason: &str, now: Timestamp) -> RunRecord {
 }
 
 /// Returns since when the schedules are followed, by name.
-fn followed(branch: &ResultsBranch<'_>) -> Result<BTreeMap<Name, Followed>, ReconcileError> {
+fn followed(
+    branch: &ResultsBranch<'_>,
+    known: &mut BTreeMap<String, (BlobId, Followed)>,
+) -> Result<BTreeMap<Name, Followed>, ReconcileError> {
     let mut found = BTreeMap::new();
-    for (path, bytes) in branch.read_below(FOLLOWED_FOLDER, |path| path.ends_with(".json"))? {
-        let malformed = |what: String| RepoError::Malformed { path: path.clone(), what };
-        let value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-        let one = Followed::from_json(&value).map_err(malformed)?;
-        found.insert(one.schedule.clone(), one);
+    for (path, blob) in branch.entries_below(FOLLOWED_FOLDER, |path| path.ends_with(".json"))? {
+        let one = match known.remove(&path) {
+            Some((same, one)) if same == blob => one,
+            _ => {
+                let malformed = |what: String| RepoError::Malformed { path: path.clone(), what };
+                let value = serde_json::from_slice(&branch.read_blob(blob)?);
+                let value = value.map_err(|error| malformed(error.to_string()))?;
+                Followed::from_json(&value).map_err(malformed)?
+            }
+        };
+        found.insert(path, (blob, one));
     }
-    Ok(found)
+    *known = found;
+    Ok(known.values().map(|(_, one)| (one.schedule.clone(), one.clone())).collect())
 }

@@ -325,7 +325,7 @@ impl<'w> Reconciler<'w> {
         if only_looks {
             return Ok(Some(Agenda::default()));
         }
-        let mut agenda = agenda_of(view, (seen.seen_at, now))?;
+        let mut agenda = agenda_of(view, &mut self.cache.followed, (seen.seen_at, now))?;
         tell_refusals(&mut agenda, &self.held);
         let fresh = agenda.start.iter().filter(|job| is_fresh(job, &view.declared, &view.held));
         let fresh: Vec<(Name, Arc<Job>)> = fresh.map(|job| (job.name.clone(), Arc::new(job.clone()))).collect();

@@ -198,6 +198,19 @@ impl<'a> ResultsBranch<'a> {
         folder: &str,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, Vec<u8>>, RepoError> {
+        let entries = self.entries_below(folder, wanted)?.into_iter();
+        entries.map(|(path, blob)| Ok((path, self.read_blob(blob)?))).collect()
+    }
+
+    /// Returns the blob of every file below a folder at the tip that `wanted` picks by its path, sorted by path.
+    ///
+    /// # Errors
+    /// The object database cannot be read.
+    pub fn entries_below(
+        &self,
+        folder: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, BlobId>, RepoError> {
         let Some(tip) = self.tip_id()? else { return Ok(BTreeMap::new()) };
         let fail = |e| self.error("read results", e);
         let root = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
@@ -210,8 +223,7 @@ impl<'a> ResultsBranch<'a> {
             Err(error) if error.code() == git2::ErrorCode::NotFound => return Ok(BTreeMap::new()),
             Err(error) => return Err(fail(error)),
         };
-        let entries = self.files_of(&tree, &format!("{folder}/"), wanted)?.into_iter();
-        entries.map(|(path, blob)| Ok((path, self.read_blob(blob)?))).collect()
+        self.files_of(&tree, &format!("{folder}/"), wanted)
     }
 
     /// Returns the blob of every file at the tip that `wanted` picks by its path, sorted by path.
