@@ -16,6 +16,11 @@ use crate::registry::{Change, Registry};
 use crate::repo::ResultsBranch;
 use crate::rollout::Event;
 
+/// How long what devices say is gathered at most while so many devices are in flight: what comes in a moment is written
+/// with one commit and one look at the disk, and none of the others waits for it.
+const GATHER_TIME: Duration = Duration::from_millis(20);
+const GATHERED_MIN: u32 = 500;
+
 /// The ports and settings for executing runs.
 pub struct Executor<'a> {
     pub registry: &'a mut Registry,
@@ -89,6 +94,8 @@ impl Executor<'_> {
             }
             if !worked && !active.is_empty() {
                 self.wait(active, running.abandon_at, until);
+            } else if worked {
+                self.gather(active, now);
             }
             if self.woken.has(Wakeup::Push) || self.woken.asks_to_look() {
                 return Ok(ended);
@@ -265,6 +272,18 @@ impl Executor<'_> {
             }
         }
         Ok(ended)
+    }
+
+    /// Waits a moment for more of what devices say, since a turn that had something to do, while enough are in flight.
+    fn gather(&mut self, active: &[Active], since: Timestamp) {
+        let in_flight: u32 = active.iter().map(|run| run.rollout.in_flight()).sum();
+        if in_flight < GATHERED_MIN || !self.link.hears_alone() {
+            return;
+        }
+        let until = since.checked_add(GATHER_TIME).unwrap_or(since);
+        while self.clock.now() < until && !self.woken.is_for_others_than(Wakeup::Link) && !self.inbox.is_interrupted() {
+            self.woken = self.woken.and(self.clock.wait(until, self.inbox));
+        }
     }
 
     fn wait(&mut self, active: &[Active], abandon_at: Option<Timestamp>, until: Timestamp) {
