@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::LOG_TARGET;
 use super::queue::{Next, Queue};
 use crate::ops::hub::{Desk, Followed, HubError};
-use crate::ops::{Environment, Workspace};
+use crate::ops::{Environment, Kept, Workspace};
 
 /// Threads that read.
 const READERS: usize = 3;
@@ -44,6 +44,8 @@ impl Desks {
     /// # Errors
     /// The system gives no threads.
     pub fn start(environment: &Environment, followed: &Followed) -> std::io::Result<Desks> {
+        // What one of them has read of results is there for the others.
+        let environment = Environment { kept: Kept::something(), ..environment.clone() };
         let [readers, writer, committer] = [(); 3].map(|()| Arc::new(Queue::new(WAITING_MAX)));
         let of_readers = std::iter::repeat_n(&readers, READERS);
         for (number, tasks) in of_readers.chain([&writer, &committer]).enumerate() {

@@ -22,10 +22,13 @@ use crate::ops::OpsError;
 use crate::prepare::{View, remembered_rows};
 use crate::query::RowQuery;
 use crate::registry::PendingRows;
+use crate::repo::BlobId;
 use crate::results::{Row, first_id, read_shard_from, shard_path};
 
 /// Rows that are looked at for one page: a page may be shorter than asked for.
 const SCANNED_MAX: usize = 20_000;
+/// Where the results branch has the results of runs.
+const RUNS_FOLDER: &str = "runs";
 /// How often a page is read anew because a run has ended meanwhile.
 const RUNS_ENDED_MAX: usize = 5;
 
@@ -231,17 +234,26 @@ fn published_behind(
         remembered_rows(&view.registry, &key, &mut take).map_err(OpsError::from)?;
         return Ok(goes_on);
     }
-    let folder = key.results_folder();
-    let read = |number: usize| -> Result<Vec<u8>, HubError> {
+    let (folder, runs) = (key.results_folder(), view.branch.folder(RUNS_FOLDER)?);
+    let blob_of = |number: usize| -> Result<BlobId, HubError> {
         let path = shard_path(&folder, number as u32 + 1);
-        view.branch.read(&path)?.ok_or_else(|| HubError::Unavailable(format!("the results branch lacks {path}")))
+        let inner = path.strip_prefix(RUNS_FOLDER).map(|inner| inner.trim_start_matches('/'));
+        let blob = runs.as_ref().zip(inner).and_then(|(runs, inner)| runs.blob(inner));
+        blob.ok_or_else(|| HubError::Unavailable(format!("the results branch lacks {path}")))
+    };
+    // To read a shard takes longer than all else of a page.
+    let kept = view.workspace.kept();
+    let read = |blob: BlobId| kept.shard(&blob.to_string(), || Ok::<_, HubError>(view.branch.read_blob(blob)?));
+    let first_of = |number: usize| {
+        let blob = blob_of(number)?;
+        kept.first_of_shard(&blob.to_string(), || Ok::<_, HubError>(first_id(&read(blob)?)))
     };
     let shards = record.published.shards as usize;
     let mut failure = None;
     let first = behind.map_or(0, |behind| {
         // The last shard that begins at or before it.
-        let begins_behind = |at: usize| match read(at) {
-            Ok(bytes) => first_id(&bytes).is_none_or(|first| first.as_str() > behind),
+        let begins_behind = |at: usize| match first_of(at) {
+            Ok(first) => first.is_none_or(|first| &*first > behind),
             Err(error) => {
                 failure.get_or_insert(error);
                 true
@@ -255,7 +267,7 @@ fn published_behind(
     let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
     for number in first..shards {
         let take = |row: Row| if visit(row) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-        if read_shard_from(&read(number)?, from, take).map_err(HubError::Unavailable)?.is_break() {
+        if read_shard_from(&read(blob_of(number)?)?, from, take).map_err(HubError::Unavailable)?.is_break() {
             return Ok(false);
         }
     }
