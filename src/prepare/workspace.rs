@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -70,11 +70,15 @@ pub fn owner() -> String {
     format!("{}/{}/{unique:08x}", host(), std::process::id())
 }
 
-/// Returns the name of this machine, `host` when it has none.
+/// Returns the name that this machine had when it was asked for first, `host` when it has none.
 pub fn host() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    if host.is_empty() { "host".to_string() } else { host.to_string() }
+    static HOST: OnceLock<String> = OnceLock::new();
+    let read = || {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        if host.is_empty() { "host".to_string() } else { host.to_string() }
+    };
+    HOST.get_or_init(read).clone()
 }
 
 impl Workspace {
