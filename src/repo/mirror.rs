@@ -95,7 +95,7 @@ impl Repo {
         };
         let (repository, path) = open().map_err(|e: git2::Error| RepoError::git("open the mirror", &folder, e))?;
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-        Ok(Some(Repo { repository, prefix, folder: None, home: Some(home.to_path_buf()), signing_key: None }))
+        Ok(Some(Repo { home: Some(home.to_path_buf()), ..Repo::of(repository, prefix, None) }))
     }
 }
 

@@ -8,6 +8,7 @@ mod commits;
 mod declare;
 mod folder;
 mod format;
+mod known;
 mod mirror;
 mod order;
 mod owner;
@@ -197,6 +198,8 @@ pub struct Repo {
     home: Option<PathBuf>,
     /// The SSH key that signs the commits of results.
     signing_key: Option<PathBuf>,
+    /// The references that were read before.
+    known: known::KnownReferences,
 }
 
 impl Repo {
@@ -217,7 +220,7 @@ impl Repo {
         };
         let root = repository.workdir().map(Path::to_path_buf);
         let Some(root) = root else {
-            return Ok(Repo { repository, prefix: String::new(), folder: None, home: None, signing_key: None });
+            return Ok(Repo::of(repository, String::new(), None));
         };
         let root = root.canonicalize().unwrap_or(root);
         let inner = absolute.strip_prefix(&root).unwrap_or(Path::new(""));
@@ -225,7 +228,11 @@ impl Repo {
         if inner.as_os_str().is_empty() {
             prefix.clear();
         }
-        Ok(Repo { repository, prefix, folder: Some(absolute), home: None, signing_key: None })
+        Ok(Repo::of(repository, prefix, Some(absolute)))
+    }
+
+    fn of(repository: git2::Repository, prefix: String, folder: Option<PathBuf>) -> Repo {
+        Repo { repository, prefix, folder, home: None, signing_key: None, known: known::KnownReferences::default() }
     }
 
     /// Returns the fleet's folder on disk; for a mirror the daemon's folder, for another bare repository its own
@@ -321,6 +328,13 @@ impl Repo {
     /// It names no commit.
     pub fn resolve(&self, revision: &str) -> Result<String, RepoError> {
         let missing = || RepoError::NoRevision { revision: revision.to_string() };
+        // Nearly every branch leads to a commit, and is asked for again and again.
+        if revision.starts_with("refs/")
+            && let Ok(id) = self.known.id_of(&self.repository, revision)
+            && self.repository.find_commit(id).is_ok()
+        {
+            return Ok(id.to_string());
+        }
         let object = self.repository.revparse_single(revision).map_err(|_| missing())?;
         let commit = object.peel_to_commit().map_err(|_| missing())?;
         Ok(commit.id().to_string())
@@ -358,7 +372,8 @@ impl Repo {
     /// # Errors
     /// There is no commit yet.
     pub fn head(&self) -> Result<String, RepoError> {
-        let head = self.repository.head().and_then(|head| head.peel_to_commit());
+        let id = self.known.id_of(&self.repository, "HEAD");
+        let head = id.and_then(|id| self.repository.find_commit(id));
         head.map(|commit| commit.id().to_string()).map_err(|_| RepoError::NoCommit)
     }
 }

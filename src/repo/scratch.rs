@@ -35,6 +35,6 @@ impl Repo {
             Ok(repository)
         };
         let repository = make().map_err(|e| RepoError::git("make a repository to rehearse in", folder, e))?;
-        Ok(Repo { repository, prefix: String::new(), folder: None, home: None, signing_key: None })
+        Ok(Repo::of(repository, String::new(), None))
     }
 }

@@ -23,7 +23,7 @@ impl Repo {
         use std::os::unix::fs::MetadataExt as _;
         let found = std::fs::metadata(self.repository.path().join("index"));
         let index = found.ok().map(|found| (found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()));
-        Some(Tracking { head: self.repository.refname_to_id("HEAD").ok(), index })
+        Some(Tracking { head: self.known.id_of(&self.repository, "HEAD").ok(), index })
     }
 
     /// Returns what git tracks now; `None` where the system does not tell whether a file has changed.
