@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use git2::{FileMode, Oid, Signature, Tree};
+use git2::{FileMode, Oid, Repository, Signature, Tree};
 
 use super::{Repo, RepoError};
 
@@ -11,12 +11,27 @@ use super::{Repo, RepoError};
 const INDEX_TRIES: usize = 50;
 const INDEX_PAUSE: Duration = Duration::from_millis(40);
 
+/// From so many commits on they are written as a pack.
+const PACKED_MIN: usize = 4;
+/// Packs of a repository up to which more are made: each makes all that is read take longer. Git puts them together when
+/// there are more than fifty.
+const PACKS_MAX: usize = 40;
+
 /// A declared file as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredFile {
     /// Relative to the fleet's folder.
     pub path: String,
     pub text: String,
+}
+
+/// A commit of declared files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredCommit {
+    pub files: Vec<DeclaredFile>,
+    pub message: String,
+    /// Name and address of its author.
+    pub author: (String, String),
 }
 
 impl Repo {
@@ -32,20 +47,79 @@ impl Repo {
         message: &str,
         (name, email): (&str, &str),
     ) -> Result<String, RepoError> {
+        let (files, message) = (files.to_vec(), message.to_string());
+        let one = DeclaredCommit { files, message, author: (name.to_string(), email.to_string()) };
+        let mut commits = self.commit_chain(tip, &[one])?;
+        Ok(commits.pop().expect("one commit was written"))
+    }
+
+    /// Writes commits as [`Repo::commit_declared`] does, each on top of the one before, and returns them. They are
+    /// durable when this returns.
+    ///
+    /// # Errors
+    /// The repository cannot be written, or the key cannot sign.
+    pub fn commit_chain(&self, tip: &str, commits: &[DeclaredCommit]) -> Result<Vec<String>, RepoError> {
         let write = || {
-            let parent = self.repository.find_commit(Oid::from_str(tip)?)?;
+            let is_packed = commits.len() >= PACKED_MIN && self.packs() < PACKS_MAX;
+            let ids = match is_packed {
+                true => self.packed_chain(Oid::from_str(tip)?, commits)?,
+                false => self.chain_in(&self.repository, Oid::from_str(tip)?, commits)?.0,
+            };
+            Ok(ids.iter().map(Oid::to_string).collect())
+        };
+        write().map_err(|e| RepoError::git("commit", self.repository.path(), e))
+    }
+
+    /// Writes a chain of commits to the objects of a repository, and returns them with their blobs.
+    fn chain_in(
+        &self,
+        repository: &Repository,
+        tip: Oid,
+        commits: &[DeclaredCommit],
+    ) -> Result<(Vec<Oid>, Vec<Oid>), git2::Error> {
+        let (mut parent, mut ids, mut blobs) = (repository.find_commit(tip)?, Vec::new(), Vec::new());
+        for DeclaredCommit { files, message, author: (name, address) } in commits {
             let mut update = git2::build::TreeUpdateBuilder::new();
             for file in files {
-                let id = self.repository.blob(file.text.as_bytes())?;
+                let id = repository.blob(file.text.as_bytes())?;
+                blobs.push(id);
                 update.upsert(self.path_from_root(&file.path), id, FileMode::Blob);
             }
-            let tree = update.create_updated(&self.repository, &parent.tree()?)?;
-            let tree = self.repository.find_tree(tree)?;
-            let author = Signature::now(name, email)?;
-            let people = (&author, &author);
-            super::sign::write_commit(&self.repository, self.signing_key.as_deref(), people, message, &tree, &[&parent])
-        };
-        write().map(|commit| commit.to_string()).map_err(|e| RepoError::git("commit", self.repository.path(), e))
+            let tree = update.create_updated(repository, &parent.tree()?)?;
+            let tree = repository.find_tree(tree)?;
+            let author = Signature::now(name, address)?;
+            let (people, key) = ((&author, &author), self.signing_key.as_deref());
+            let id = super::sign::write_commit(repository, key, people, message, &tree, &[&parent])?;
+            ids.push(id);
+            parent = repository.find_commit(id)?;
+        }
+        Ok((ids, blobs))
+    }
+
+    /// Writes a chain of commits as one pack: each object of its own is a file that is synced with the disk.
+    fn packed_chain(&self, tip: Oid, commits: &[DeclaredCommit]) -> Result<Vec<Oid>, git2::Error> {
+        let memory = super::scratch::in_memory(&self.repository)?;
+        let (ids, blobs) = self.chain_in(&memory, tip, commits)?;
+        let mut pack = memory.packbuilder()?;
+        let mut before = memory.find_commit(tip)?.tree()?;
+        for id in &ids {
+            let after = memory.find_commit(*id)?.tree()?;
+            pack.insert_object(*id, None)?;
+            super::tree::insert_trees(&memory, Some(&before), &after, &mut pack)?;
+            before = after;
+        }
+        for blob in blobs {
+            pack.insert_object(blob, None)?;
+        }
+        super::tree::write_pack(&self.repository, &mut pack)?;
+        Ok(ids)
+    }
+
+    /// Returns how many packs the repository has.
+    fn packs(&self) -> usize {
+        let folder = std::fs::read_dir(self.repository.commondir().join("objects/pack"));
+        let is_pack = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "pack");
+        folder.map_or(0, |entries| entries.flatten().filter(is_pack).count())
     }
 
     /// Moves a branch, given as a full reference, to a commit of [`Repo::commit_declared`]. Where the branch is checked

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 pub use crate::model::entry::Entry;
 pub use audit::{Audit, Behind};
 pub use commits::CommitInfo;
-pub use declare::DeclaredFile;
+pub use declare::{DeclaredCommit, DeclaredFile};
 pub use folder::ResultsFolder;
 pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use order::LastChange;

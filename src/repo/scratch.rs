@@ -7,7 +7,21 @@ use git2::{Repository, RepositoryInitOptions};
 use super::{Repo, RepoError};
 
 /// Above the object stores on disk, whose priorities are 1 and 2.
-pub(super) const MEMORY_PRIORITY: i32 = 1_000;
+const MEMORY_PRIORITY: i32 = 1_000;
+
+/// Returns another handle of a repository, which keeps new objects in memory.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) fn in_memory(repository: &Repository) -> Result<Repository, git2::Error> {
+    let memory = Repository::open(repository.commondir())?;
+    {
+        let objects = memory.odb()?;
+        // The object store owns the backend from here on.
+        let _backend = objects.add_new_mempack_backend(MEMORY_PRIORITY)?;
+    }
+    Ok(memory)
+}
 
 impl Repo {
     /// Makes a bare repository in an empty folder, with the results branch at the same commit as here. It reads this

@@ -8,8 +8,7 @@ use std::io::Write as _;
 use git2::build::TreeUpdateBuilder;
 use git2::{FileMode, ObjectType, Oid, PackBuilder, Repository, Tree};
 
-use super::scratch::MEMORY_PRIORITY;
-use super::{Content, FileChange, RepoError, ResultsBranch};
+use super::{Content, FileChange, RepoError, ResultsBranch, scratch};
 
 /// From so many new files on they are written as a pack.
 const PACKED_MIN: usize = 64;
@@ -40,11 +39,9 @@ impl ResultsBranch<'_> {
 
 /// Returns the repository with new objects in memory; `None` for one that is in memory already.
 fn in_memory(repository: &Repository, before: &Tree<'_>, changes: &[FileChange]) -> Option<Repository> {
-    let memory = Repository::open(repository.commondir()).ok()?;
+    let memory = scratch::in_memory(repository).ok()?;
     {
         let objects = memory.odb().ok()?;
-        // The object store owns the backend from here on.
-        let _backend = objects.add_new_mempack_backend(MEMORY_PRIORITY).ok()?;
         // What a rehearsal has written is nowhere else.
         let is_there = |change: &FileChange| match &change.content {
             Content::Bytes(_) => true,
@@ -89,6 +86,15 @@ fn packed(
         pack.insert_object(blob, None)?;
     }
     insert_trees(memory, Some(&before), &memory.find_tree(after)?, &mut pack)?;
+    write_pack(repository, &mut pack)?;
+    Ok(after)
+}
+
+/// Writes a pack. It is durable when this returns.
+///
+/// # Errors
+/// The object database cannot be written.
+pub(super) fn write_pack(repository: &Repository, pack: &mut PackBuilder<'_>) -> Result<(), git2::Error> {
     let objects = repository.odb()?;
     let mut writer = objects.packwriter()?;
     let mut failure = None;
@@ -100,12 +106,11 @@ fn packed(
         Some(error) => return Err(git2::Error::from_str(&error.to_string())),
         None => streamed?,
     }
-    writer.commit()?;
-    Ok(after)
+    writer.commit().map(drop)
 }
 
 /// Adds a tree and those in it that are not in the tree before.
-fn insert_trees(
+pub(super) fn insert_trees(
     repository: &Repository,
     before: Option<&Tree<'_>>,
     after: &Tree<'_>,

@@ -5,7 +5,7 @@ use super::{Caller, HubError};
 use crate::model::fleet::Fleet;
 use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
-use crate::repo::{DeclaredFile, MIRRORED, Remote, RemoteError, source_reference};
+use crate::repo::{DeclaredCommit, DeclaredFile, MIRRORED, Remote, RemoteError, source_reference};
 
 /// How often a commit is made again because somebody else was faster.
 const ATTEMPTS_MAX: usize = 5;
@@ -19,8 +19,9 @@ const CONDITION_CHARS_MAX: usize = 48;
 /// Commits that become the branch's together, each of one thing that was asked.
 const CHAIN_MAX: usize = 64;
 
-/// Makes the commit after another one that does what is asked, and returns it; `None` when there is nothing to do.
-type Make<'a, D, T> = dyn FnMut(&mut D, &str, &T) -> Result<Option<Made>, HubError> + 'a;
+/// Makes commits that do what is asked, each on top of the one before and the first on top of the one that is given, and
+/// returns the commit of each thing; `None` when there is nothing to do.
+type Make<'a, D, T> = dyn FnMut(&mut D, &str, &[T]) -> Vec<Result<Option<Made>, HubError>> + 'a;
 
 /// A commit that no branch has yet.
 pub(super) struct Made {
@@ -49,8 +50,8 @@ pub(super) fn subject(id: &str, verb: &str, condition: &str) -> String {
 impl Desk<'_> {
     /// Has each of the things that are asked made a commit, one after the other, and makes them the followed branch's
     /// together, pushed. Returns the commit of each; `None` where there is nothing to do any more. `make` is called
-    /// with the commit that the new one comes after: that of the one before, or the tip. It is called again when
-    /// somebody else has moved the branch meanwhile.
+    /// with some of them and the commit that they come after. It is called again when somebody else has moved the
+    /// branch meanwhile.
     ///
     /// # Errors
     /// Nothing could be written or pushed, and nothing of it was kept; or the error of `make`.
@@ -72,23 +73,17 @@ impl Desk<'_> {
                 Ok(tip) => tip,
                 Err(error) => return error.of_all(asked.len()),
             };
-            let (mut last, mut files, mut verdicts) = (tip.clone(), Vec::new(), Vec::new());
+            let made = make(self, &tip, asked);
             // Those before the first commit hold, whatever becomes of that.
-            let mut settled = 0;
-            for one in asked {
-                let made = make(self, &last, one);
-                if last == tip && !matches!(made, Ok(Some(_))) {
-                    settled += 1;
-                }
-                verdicts.push(made.map(|made| {
-                    made.map(|Made { commit, files: own }| {
-                        files.retain(|file: &DeclaredFile| own.iter().all(|own| own.path != file.path));
-                        files.extend(own);
-                        last.clone_from(&commit);
-                        commit
-                    })
-                }));
-            }
+            let settled = made.iter().take_while(|made| !matches!(made, Ok(Some(_)))).count();
+            let (mut last, mut files) = (tip.clone(), Vec::new());
+            let mut chained = |Made { commit, files: own }: Made| {
+                files.retain(|file: &DeclaredFile| own.iter().all(|own| own.path != file.path));
+                files.extend(own);
+                last.clone_from(&commit);
+                commit
+            };
+            let mut verdicts: Vec<_> = made.into_iter().map(|made| made.map(|made| made.map(&mut chained))).collect();
             if last == tip {
                 return verdicts;
             }
@@ -113,9 +108,22 @@ impl Desk<'_> {
         (files, message): (&[DeclaredFile], &str),
         caller: &Caller,
     ) -> Result<String, HubError> {
-        let (name, host) = (format!("{} (IoT Hub API)", caller.policy), self.config()?.host_name);
-        let author = (name.as_str(), &*format!("gateway@{host}"));
-        Ok(self.workspace.repo.commit_declared(tip, files, message, author)?)
+        let (name, address) = author(caller, &self.config()?.host_name);
+        Ok(self.workspace.repo.commit_declared(tip, files, message, (&name, &address))?)
+    }
+
+    /// Writes commits of back ends, each on top of the one before, and returns them. No branch moves.
+    pub(super) fn written_all(
+        &mut self,
+        tip: &str,
+        commits: Vec<(Vec<DeclaredFile>, String, &Caller)>,
+    ) -> Result<Vec<String>, HubError> {
+        let host = self.config()?.host_name;
+        let commits = commits.into_iter().map(|(files, message, caller)| {
+            let author = author(caller, &host);
+            DeclaredCommit { files, message, author }
+        });
+        Ok(self.workspace.repo.commit_chain(tip, &commits.collect::<Vec<_>>())?)
     }
 
     /// Makes a commit the tip of the followed branch, first at the remote. Returns false when somebody was faster.
@@ -216,6 +224,11 @@ impl Desk<'_> {
             false => Err(pull()),
         }
     }
+}
+
+/// Returns the name and the address that a back end commits with.
+fn author(caller: &Caller, host: &str) -> (String, String) {
+    (format!("{} (IoT Hub API)", caller.policy), format!("gateway@{host}"))
 }
 
 pub(super) fn unavailable(error: &RemoteError) -> HubError {

@@ -172,6 +172,57 @@ fn jobs_that_come_together_are_pushed_together_with_a_commit_each() {
 }
 
 #[test]
+fn jobs_that_come_together_are_written_as_one_pack() {
+    let (hub, origin) = with_remote();
+    let gate = Gate::hold(&origin);
+    let jobs: Vec<(String, Value)> = (0..9).map(|n| (format!("job{n}"), later(n))).collect();
+    let packs = || {
+        let names = fs::read_dir(hub.world.file(".git/objects/pack")).into_iter().flatten();
+        names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|end| end == "pack")).count()
+    };
+    let before = packs();
+    let statuses = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.wait();
+            std::thread::sleep(Duration::from_secs(2));
+            gate.open();
+        });
+        put_together(&hub, &jobs)
+    });
+    assert_eq!(statuses, [200; 9]);
+    // At most so many were on their way when the others came.
+    assert!(packs() > before && packs() <= before + 2, "{} and then {} packs", before, packs());
+    by_hand(&hub, &["fsck", "--full", "--strict"]).expect(0);
+    assert_eq!((hub.commits().len(), tip(&hub, &origin)), (9, hub.world.head()));
+    for (id, _) in &jobs {
+        let path = format!("jobs/hub/{id}.yaml");
+        let touched = by_hand(&hub, &["log", "--format=%s", "--", &path]).expect(0).stdout;
+        assert_eq!(touched.lines().count(), 1, "{touched}");
+        assert_eq!(hub.job(id)["status"], "scheduled");
+    }
+}
+
+#[test]
+fn a_job_that_is_refused_is_refused_alone() {
+    let hub = Hub::new(2);
+    let spec = "{target: {query: '*'}, action: {property: {level: 1}}, delivery: {confirm: acknowledged, offline: wait, expiresAfter: 1h}}";
+    hub.world.job("first", spec);
+    hub.wait_job("first", "running");
+    let mut jobs: Vec<(String, Value)> = (0..8).map(|n| (format!("job{n}"), later(n))).collect();
+    let against = json!({
+        "type": "scheduleUpdateTwin", "queryCondition": "deviceId = 'd-001'",
+        "updateTwin": {"properties": {"desired": {"level": 2}}},
+    });
+    jobs.insert(4, ("against".to_string(), against));
+    let mut expect = vec![200; 9];
+    expect[4] = 429;
+    assert_eq!(put_together(&hub, &jobs), expect);
+    assert_eq!((hub.commits().len(), status(&hub)), (8, String::new()));
+    assert_eq!(hub.job("against")["status"], "unknown");
+    by_hand(&hub, &["fsck", "--full", "--strict"]).expect(0);
+}
+
+#[test]
 fn a_remote_that_refuses_keeps_nothing_of_jobs_that_come_together() {
     let (hub, origin) = with_remote();
     hook(&origin, "pre-receive", "sleep 0.2; exit 1");
