@@ -23,7 +23,7 @@
     let hasFailed = false;
     try {
       // Other pages like this one may be open: what was read for them a moment ago will do.
-      const headers = { Accept: "text/html", "Cache-Control": "max-age=1" };
+      const headers = { Accept: "text/html", "Cache-Control": "max-age=2" };
       const answer = await fetch(location.href, { headers, credentials: "same-origin" });
       if (answer.redirected) {
         events.close();
