@@ -236,6 +236,16 @@ impl Counts {
         (self.total).checked_sub(self.completed + self.failed).expect("no more devices are terminal than were targeted")
     }
 
+    /// Returns what several counts are together.
+    pub fn sum(parts: &[Counts]) -> Counts {
+        parts.iter().fold(Counts::default(), |all, one| Counts {
+            total: all.total + one.total,
+            completed: all.completed + one.completed,
+            failed: all.failed + one.failed,
+            unchanged: all.unchanged + one.unchanged,
+        })
+    }
+
     /// Counts devices that are terminal for a reason.
     pub fn add_all(&mut self, reason: Reason, devices: u64) {
         match reason.status() {

@@ -75,6 +75,9 @@ impl Edited {
 pub struct Wish<'a> {
     /// The run that is meant, by its token.
     pub run: &'a str,
+    /// The branch that a daemon follows here, such as `main`; `None` where none does, or where it follows another
+    /// repository.
+    pub followed: Option<&'a str>,
     pub who: &'a str,
     pub reason: &'a str,
 }
@@ -92,6 +95,27 @@ impl Wish<'_> {
 /// As [`edit()`], and [`OpsError::Held`] when the job has another run by now.
 pub fn stop_for(environment: &Environment, name: &str, wish: Wish<'_>) -> Result<Edited, OpsError> {
     edit_with(environment, name, &Edit::Stop, true, Some(wish))
+}
+
+/// Refuses a commit that a daemon would not see: another branch is checked out than the one that it follows.
+fn refuse_other_branch(workspace: &Workspace, followed: &str) -> Result<(), OpsError> {
+    let checked_out = workspace.repo.checked_out_branch();
+    let checked_out = checked_out.as_deref().map(|name| name.trim_start_matches("refs/heads/"));
+    if checked_out == Some(followed) {
+        return Ok(());
+    }
+    let shown = |name: &str| crate::diag::shown(name).to_string();
+    let checked_out = checked_out.map_or_else(|| "no branch".to_string(), |name| format!("`{}`", shown(name)));
+    Err(OpsError::Held {
+        what: format!(
+            "the daemon follows `{}`, and {checked_out} is checked out in its folder: a commit there would stop nothing",
+            shown(followed)
+        ),
+        help: format!(
+            "Check out `{}` in that folder and stop it again, or commit `suspend: true` to that branch.",
+            shown(followed)
+        ),
+    })
 }
 
 /// Edits a job or a schedule.
@@ -120,6 +144,9 @@ fn edit_with(
             what: format!("{}: no file is edited here", workspace.repo.is_a_mirror()),
             help: "This is the folder of a daemon. Do it in a clone of that repository, and push.".to_string(),
         });
+    }
+    if let Some(followed) = wish.and_then(|wish| wish.followed) {
+        refuse_other_branch(&workspace, followed)?;
     }
     let files = files_to_edit(&workspace, TreeChoice::WorkTree, name, &environment.sight)?;
     let edited = match edit {

@@ -1,5 +1,6 @@
 //! What became of jobs: lists, one run with its devices, why a run is where it is.
 
+mod batches;
 mod cause;
 mod crossing;
 mod failing;

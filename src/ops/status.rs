@@ -102,6 +102,8 @@ pub struct FleetStatus {
     /// The remote that has more of the results branch, as of the last fetch.
     pub behind: Option<Behind>,
     pub branch: String,
+    /// The branch whose files are shown, such as `main`; `None` for a `HEAD` that is on none.
+    pub checked_out: Option<String>,
 }
 
 /// Whether something of a fleet has changed: its files, its results, its registry or what its daemon says. It reads
@@ -206,6 +208,10 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
         worker: workspace.worker(fleet, branch, SystemClock.now())?,
         behind: branch.behind_tracked()?,
         branch: branch.name().to_string(),
+        checked_out: (!workspace.repo.is_mirror())
+            .then(|| workspace.repo.checked_out_branch())
+            .flatten()
+            .map(|name| name.trim_start_matches("refs/heads/").to_string()),
         unpushed: if has_remote { Some(branch.unshared()? as u64) } else { None },
     })
 }

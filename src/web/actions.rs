@@ -89,8 +89,12 @@ pub async fn stop(
         let name = name.clone();
         move |environment: &Environment, sights: &Sights| sights.shows(&environment.sight, &name)
     };
+    let followed = site.live().map(|live| live.snapshot().source.branch);
+    // One that follows `HEAD` follows whatever is checked out.
+    let followed = followed.filter(|branch| !["", "HEAD"].contains(&branch.as_str()));
     let act = move |environment: &Environment, who: &str, reason: &str| {
-        let stopped = stop_for(environment, &name, Wish { run: &run, who, reason })?;
+        let wish = Wish { run: &run, followed: followed.as_deref(), who, reason };
+        let stopped = stop_for(environment, &name, wish)?;
         if stopped.has_changed {
             tracing::info!(target: LOG_TARGET, job = name, run, who, branch = stopped.proposed, "a job was stopped on a \
                 page");

@@ -617,13 +617,16 @@ fn the_daemon_serves_the_pages_beside_its_health_and_tells_what_happens() {
         }
     };
     let mut stream = listen(&events, "");
-    world.job("reboot", "{target: {query: \"startswith(deviceId, 'd-')\"}, action: {command: {name: reboot}}}");
+    world.job("reboot", "{target: {query: \"startswith(deviceId, 'd-')\"}, action: {command: {name: reboot}}, delivery: {batchSize: 3}}");
     let told = until(&mut stream, "\"job\":\"reboot\"");
     assert!(told.contains("event: change"), "{told}");
     let mut seen = Vec::new();
     while Instant::now() < deadline {
-        let progress = served.json("/jobs/reboot")["progress"].clone();
+        let page = served.json("/jobs/reboot");
+        let (progress, batches) = (&page["progress"], page["batches"].as_array().unwrap());
         let done = progress["completed"].as_u64().unwrap();
+        let sum = |member: &str| batches.iter().map(|batch| batch[member].as_u64().unwrap()).sum::<u64>();
+        assert_eq!((batches.len(), sum("total"), sum("completed")), (3, 8, done), "{page:#}");
         if seen.last() != Some(&done) {
             seen.push(done);
         }
@@ -638,6 +641,39 @@ fn the_daemon_serves_the_pages_beside_its_health_and_tells_what_happens() {
     assert!(until(&mut listen("/events", &format!("Last-Event-ID: {id}\r\n")), "id:").contains("event: change"));
     assert!(until(&mut listen("/events?after=other-1", ""), "id:").contains("event: reload"));
     assert_eq!(served.json("/")["daemon"]["is_alive"], true);
+}
+
+#[test]
+fn a_stop_that_the_daemon_would_not_see_is_refused() {
+    let spec = "{link: {simulated: {devices: {d-002: {offline: true}}}}}";
+    let world = World::with_devices(spec, 3);
+    world.job("reboot", "{target: {query: \"startswith(deviceId, 'd-')\"}, action: {command: {name: reboot}}, delivery: {offline: wait, expiresAfter: 30d}}");
+    world.apply().unwrap();
+    let served = daemon(world.path(), "127.0.0.1:0", &["--actions"]);
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").current_dir(world.path()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_string()
+    };
+    let followed = git(&["branch", "--show-current"]);
+    git(&["checkout", "-q", "-b", "topic"]);
+    let before = world.head();
+    let stop = || {
+        let page = served.html("/jobs/reboot").expect(200).body;
+        let token = page.split("name=\"token\" value=\"").nth(1).unwrap_or_else(|| panic!("{page}"));
+        let token = token.split('"').next().unwrap();
+        let json = ["Accept: application/json"];
+        served.post("/jobs/reboot/runs/1/stop", &json, &format!("token={token}&reason=smoke"))
+    };
+    let refused = stop().expect(409).json()["error"].to_string();
+    assert!(refused.contains(&format!("the daemon follows `{followed}`, and `topic` is checked out")), "{refused}");
+    assert_eq!(world.head(), before);
+    let notes = served.json("/")["notes"].to_string();
+    assert!(notes.contains(&format!("follows {followed}, and topic is checked out")), "{notes}");
+    git(&["checkout", "-q", &followed]);
+    assert_eq!(served.json("/")["notes"], json!([]));
+    stop().expect(200);
+    assert_ne!(git(&["rev-parse", &followed]), before);
 }
 
 #[test]

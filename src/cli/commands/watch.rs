@@ -227,7 +227,13 @@ fn stand_by(
     let Some(listening) = listening else { return Ok(()) };
     let Listening { listener, secrets, access, tls, has_actions } = listening;
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let acting = waker.clone();
     let bell: Bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
+    // A stop is a commit to be fetched, and a block is something to be published.
+    let acted: Bell = Arc::new(move || {
+        acting.wake(Wakeup::Doorbell);
+        acting.wake(Wakeup::Noted);
+    });
     let pages = access.map(|access| {
         if tls.is_none() && !is_loopback {
             tracing::warn!(target: LISTEN, "connections are not encrypted, and tokens go over them: add --tls-cert and \
@@ -242,7 +248,7 @@ fn stand_by(
             access,
             is_encrypted: tls.is_some(),
             has_actions,
-            bell: Some(bell.clone()),
+            bell: Some(acted),
         })
     });
     let pages = pages.transpose()?.map(|site| site.router());

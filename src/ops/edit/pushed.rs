@@ -47,8 +47,10 @@ pub(super) fn stop(
             }
             Err(RemoteError::Denied { .. }) => return propose(&remote, (&commit, wish.run), edited),
             Err(RemoteError::Rejected { .. }) => {
-                remote.fetch(&[(&branch, &reference)]).map_err(failed)?;
+                let fetched = remote.fetch(&[(&branch, &reference)]);
+                // The daemon may have fetched at the same moment: then git says that this could not.
                 if repo.resolve(&reference)? == tip {
+                    fetched.map_err(failed)?;
                     return propose(&remote, (&commit, wish.run), edited);
                 }
             }

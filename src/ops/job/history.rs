@@ -11,14 +11,13 @@ use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ledger::{RunKey, RunRecord};
 use crate::model::access::{Sight, is_within};
-use crate::model::delivery::BatchSizes;
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
+use crate::model::outcome::{Counts, DeviceStatus, Reason, RunStatus};
 use crate::model::schedule::occurrence_instant;
 use crate::model::text::matches_wildcard;
 use crate::prepare::{
@@ -182,7 +181,13 @@ impl<'a> History<'a> {
             None => of_job.iter().max_by_key(|record| self.claimed_at(record)),
         };
         if let Some(record) = found {
-            return Ok(RunRecord::clone(record));
+            let mut record = RunRecord::clone(record);
+            if let Some(run) = self.journal_of(&record)? {
+                let batches = self.batches(&run)?;
+                record.counts = Counts::sum(&batches);
+                record.per_batch = RunRecord::batches_of(&batches);
+            }
+            return Ok(record);
         }
         let runs: Vec<&str> = of_job.iter().map(|record| record.run.as_str()).collect();
         let is_declared = declared.is_some_and(|job| self.shows(job));
@@ -235,13 +240,6 @@ impl<'a> History<'a> {
     pub(super) fn may_be_held(&self, name: &Name) -> bool {
         let is_it = |kind: Kind| self.view.held.of_kind(kind).any(|(held, _)| held == name);
         self.view.held.is_partial || is_it(Kind::Job) || is_it(Kind::Schedule)
-    }
-
-    /// Returns the sizes of the batches, as the journal has them; one of all devices when it has nothing.
-    pub(super) fn batch_sizes(&self, record: &RunRecord) -> Result<BatchSizes, OpsError> {
-        let run = self.view.registry.journal().find(&record.job, &record.run)?;
-        let all = record.counts.total.max(1);
-        Ok(run.map_or(BatchSizes { first: all, size: all }, |run| run.sizes))
     }
 
     /// Calls `each` for the devices of a run, sorted by id: from the journal of one that has not ended,

@@ -11,9 +11,9 @@ use crate::ledger::{OpenRun, RunCause, RunRecord, Standing};
 use crate::model::delivery::OfflinePolicy;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::{Action, Job};
-use crate::model::outcome::{Counts, RunStatus};
+use crate::model::outcome::RunStatus;
 use crate::prepare::Caveats;
-use crate::registry::{JournaledRun, LateAnswer, OutcomeCount, Waits};
+use crate::registry::{JournaledRun, LateAnswer, Waits};
 
 /// Devices that are named where many wait.
 const SAMPLE_IDS: u32 = 3;
@@ -150,7 +150,7 @@ fn of_open(
         causes.extend(of_pending(history, record, run)?);
     }
     if open.status != RunStatus::Pending {
-        causes.extend(open_batch(history, record, run)?);
+        causes.extend(open_batch(history, run)?);
     }
     for waits in [Waits::ToAnswer, Waits::ToConnect, Waits::ToAcknowledge] {
         causes.extend(waiting_for(history, declared.as_deref(), run, waits)?.map(Cause::Waiting));
@@ -189,24 +189,13 @@ fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
 }
 
 /// Returns the batch that is open; `None` when every device is terminal.
-fn open_batch(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> Result<Option<Cause>, OpsError> {
-    let total = u64::from(run.total);
-    let sizes = history.batch_sizes(record)?;
-    let batches = sizes.count(total);
-    let total_of = |batch: u64| {
-        let range = sizes.range(batch, total);
-        range.end - range.start
-    };
-    let mut counts: Vec<Counts> =
-        (0..batches).map(|batch| Counts { total: total_of(batch), ..Counts::default() }).collect();
-    for OutcomeCount { batch, reason, devices } in history.view.registry.journal().outcome_counts(run.run_id)? {
-        if let Some(counts) = usize::try_from(batch).ok().and_then(|batch| counts.get_mut(batch)) {
-            counts.add_all(reason, devices);
-        }
-    }
-    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let open = counts.iter().position(|counts| counts.pending() > 0);
-    Ok(open.map(|at| Cause::OpenBatch { batch: narrow(at as u64 + 1), batches: narrow(batches), counts: counts[at] }))
+fn open_batch(history: &History<'_>, run: &JournaledRun) -> Result<Option<Cause>, OpsError> {
+    let batches = history.batches(run)?;
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let open = batches.iter().position(|counts| counts.pending() > 0);
+    let cause =
+        |at: usize| Cause::OpenBatch { batch: narrow(at + 1), batches: narrow(batches.len()), counts: batches[at] };
+    Ok(open.map(cause))
 }
 
 fn waiting_for(

@@ -9,7 +9,7 @@ use super::{Notes, Page, RunRow};
 use crate::model::limits::PAGE_ROWS;
 use crate::model::status::{HeldDocument, Snapshot};
 use crate::ops::job::{JobFilter, list};
-use crate::ops::status::{Status, changed, status};
+use crate::ops::status::{FleetStatus, Status, changed, status};
 use crate::ops::{Environment, OpsError, schedule};
 use crate::web::table::Row;
 
@@ -137,6 +137,8 @@ pub fn read(
     });
     let mut notes = Notes::default();
     let fleet = fleet.map_err(|error| notes.notes.push(format!("The fleet cannot be read: {error}."))).ok();
+    let others = daemon.as_ref().filter(|_| is_alive).zip(fleet.as_ref()).and_then(other_branch);
+    notes.notes.extend(others);
     let (mut held, mut held_total) = (Vec::new(), 0);
     let (mut running, mut waiting, mut due) = (Vec::new(), Vec::new(), Vec::new());
     if fleet.is_some() {
@@ -186,6 +188,15 @@ pub fn read(
         due,
         daemon: daemon.map(|snapshot| daemon_row(snapshot, is_alive)),
         notes,
+    })
+}
+
+/// Returns that the files of another branch are shown than those which the daemon follows, a sentence.
+fn other_branch((daemon, fleet): (&Snapshot, &FleetStatus)) -> Option<String> {
+    let (followed, shown) = (daemon.source.branch.as_str(), fleet.checked_out.as_deref()?);
+    // One that follows `HEAD` follows whatever is checked out.
+    (!["", "HEAD", shown].contains(&followed)).then(|| {
+        format!("The daemon follows {followed}, and {shown} is checked out here: the pages show the files of {shown}.")
     })
 }
 
