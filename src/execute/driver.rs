@@ -18,7 +18,7 @@ use crate::rollout::Event;
 
 /// How long what devices say is gathered at most while so many devices are in flight: what comes in a moment is written
 /// with one commit and one look at the disk, and none of the others waits for it.
-const GATHER_TIME: Duration = Duration::from_millis(20);
+const GATHER_TIME: Duration = Duration::from_millis(8);
 const GATHERED_MIN: u32 = 500;
 
 /// The ports and settings for executing runs.
