@@ -4,28 +4,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
-#[cfg(unix)]
-use std::time::{Duration, UNIX_EPOCH};
 
 use git2::{Oid, Repository};
+
+use super::file_state::FileState;
 
 /// The most references that are known.
 const KNOWN_MAX: usize = 16;
 /// How many names lead on to other names at most.
 const LINKS_MAX: usize = 5;
-/// How long a file has to be left alone until it is told apart by the time of its change: the system counts these in
-/// steps, and two changes in one step have one time.
-#[cfg(unix)]
-const LEFT_ALONE: Duration = Duration::from_secs(1);
-
 /// The references of a repository that were read before, by name.
 #[derive(Debug, Default)]
 pub(super) struct KnownReferences(RefCell<BTreeMap<String, (FileState, Target)>>);
-
-/// Device, inode, length and the time of the last change of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileState((u64, u64), u64, (i64, i64));
 
 #[derive(Debug, Clone)]
 enum Target {
@@ -74,44 +64,11 @@ impl KnownReferences {
     }
 }
 
-impl FileState {
-    /// Returns that of a file; `None` when there is none, or the system does not tell.
-    fn of(path: &Path) -> Option<FileState> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            let found = path.metadata().ok()?;
-            Some(FileState((found.dev(), found.ino()), found.len(), (found.ctime(), found.ctime_nsec())))
-        }
-        #[cfg(not(unix))]
-        {
-            let _ = path;
-            None
-        }
-    }
-
-    /// Returns true when a change from here on has another time.
-    #[cfg(unix)]
-    fn is_left_alone(&self) -> bool {
-        let FileState(_, _, (seconds, nanoseconds)) = self;
-        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(*seconds), u32::try_from(*nanoseconds)) else {
-            return false;
-        };
-        #[expect(clippy::disallowed_methods, reason = "it is compared with a time of the file system")]
-        let age = std::time::SystemTime::now().duration_since(UNIX_EPOCH + Duration::new(seconds, nanoseconds));
-        age.is_ok_and(|age| age >= LEFT_ALONE)
-    }
-
-    /// Returns true when a change from here on has another time.
-    #[cfg(not(unix))]
-    fn is_left_alone(&self) -> bool {
-        false
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use crate::repo::file_state::LEFT_ALONE;
 
     #[test]
     fn a_reference_that_moves_is_read_again() {

@@ -6,6 +6,7 @@
 mod audit;
 mod commits;
 mod declare;
+mod file_state;
 mod folder;
 mod format;
 mod known;

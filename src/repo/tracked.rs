@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use git2::{ObjectType, Tree};
 
+use super::file_state::FileState;
 use super::{Repo, RepoError};
 
 /// What git tracks, as far as it can be told at once: while it stays the same, [`Repo::tracked`] finds the same.
@@ -12,17 +13,15 @@ use super::{Repo, RepoError};
 pub struct Tracking {
     /// The commit of `HEAD`; `None` when there is none yet.
     head: Option<git2::Oid>,
-    /// Device, inode, length and the time of the last change of the index; `None` when there is none.
-    index: Option<(u64, u64, u64, i64, i64)>,
+    /// That of the index; `None` when there is none.
+    index: Option<FileState>,
 }
 
 impl Repo {
     /// Returns what git tracks now; `None` where the system does not tell whether a file has changed.
     #[cfg(unix)]
     pub fn tracking(&self) -> Option<Tracking> {
-        use std::os::unix::fs::MetadataExt as _;
-        let found = std::fs::metadata(self.repository.path().join("index"));
-        let index = found.ok().map(|found| (found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()));
+        let index = FileState::of(&self.repository.path().join("index"));
         Some(Tracking { head: self.known.id_of(&self.repository, "HEAD").ok(), index })
     }
 
