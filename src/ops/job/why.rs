@@ -150,7 +150,7 @@ fn of_open(
         causes.extend(of_pending(history, record, run)?);
     }
     if open.status != RunStatus::Pending {
-        causes.extend(open_batch(history, run)?);
+        causes.extend(open_batch(record));
     }
     for waits in [Waits::ToAnswer, Waits::ToConnect, Waits::ToAcknowledge] {
         causes.extend(waiting_for(history, declared.as_deref(), run, waits)?.map(Cause::Waiting));
@@ -189,13 +189,11 @@ fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
 }
 
 /// Returns the batch that is open; `None` when every device is terminal.
-fn open_batch(history: &History<'_>, run: &JournaledRun) -> Result<Option<Cause>, OpsError> {
-    let batches = history.batches(run)?;
+fn open_batch(record: &RunRecord) -> Option<Cause> {
     let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let open = batches.iter().position(|counts| counts.pending() > 0);
-    let cause =
-        |at: usize| Cause::OpenBatch { batch: narrow(at + 1), batches: narrow(batches.len()), counts: batches[at] };
-    Ok(open.map(cause))
+    let batches = &record.per_batch;
+    let at = batches.iter().position(|batch| batch.counts.pending() > 0)?;
+    Some(Cause::OpenBatch { batch: narrow(at + 1), batches: narrow(batches.len()), counts: batches[at].counts })
 }
 
 fn waiting_for(
