@@ -99,16 +99,16 @@ pub fn stop_for(environment: &Environment, name: &str, wish: Wish<'_>) -> Result
 
 /// Refuses a commit that a daemon would not see: another branch is checked out than the one that it follows.
 fn refuse_other_branch(workspace: &Workspace, followed: &str) -> Result<(), OpsError> {
-    let checked_out = workspace.repo.checked_out_branch();
-    let checked_out = checked_out.as_deref().map(|name| name.trim_start_matches("refs/heads/"));
-    if checked_out == Some(followed) {
+    let checked_out = workspace.repo.head_branch();
+    if checked_out.as_deref() == Some(followed) {
         return Ok(());
     }
     let shown = |name: &str| crate::diag::shown(name).to_string();
-    let checked_out = checked_out.map_or_else(|| "no branch".to_string(), |name| format!("`{}`", shown(name)));
+    let checked_out = checked_out.map_or_else(|| "no branch".to_string(), |name| format!("`{}`", shown(&name)));
     Err(OpsError::Held {
         what: format!(
-            "the daemon follows `{}`, and {checked_out} is checked out in its folder: a commit there would stop nothing",
+            "the daemon follows `{}`, and {checked_out} is checked out in its folder: a commit there would stop \
+             nothing",
             shown(followed)
         ),
         help: format!(

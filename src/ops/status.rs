@@ -141,7 +141,7 @@ impl Changes {
         let log = self.registry.as_ref().map(|file| PathBuf::from(format!("{}-wal", file.display())));
         let files = [Some(own.join(SNAPSHOT)), self.registry.clone(), log];
         let state = |file: PathBuf| {
-            // A log without anything is made and removed by whoever reads.
+            // Readers make and remove an empty log.
             let found = std::fs::metadata(file).ok().filter(|found| found.len() > 0);
             found.map_or_else(String::new, |found| format!("{:?} {}", found.modified().ok(), found.len()))
         };
@@ -208,10 +208,7 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
         worker: workspace.worker(fleet, branch, SystemClock.now())?,
         behind: branch.behind_tracked()?,
         branch: branch.name().to_string(),
-        checked_out: (!workspace.repo.is_mirror())
-            .then(|| workspace.repo.checked_out_branch())
-            .flatten()
-            .map(|name| name.trim_start_matches("refs/heads/").to_string()),
+        checked_out: workspace.repo.head_branch().filter(|_| !workspace.repo.is_mirror()),
         unpushed: if has_remote { Some(branch.unshared()? as u64) } else { None },
     })
 }
