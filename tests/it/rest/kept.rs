@@ -111,6 +111,18 @@ fn later(tag: usize) -> Value {
     job
 }
 
+/// Asks for jobs at the same time; the others come while the first one is on its way.
+fn put_behind(gate: &Gate, hub: &Hub, jobs: &[(String, Value)]) -> Vec<u16> {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.wait();
+            std::thread::sleep(Duration::from_secs(2));
+            gate.open();
+        });
+        put_together(hub, jobs)
+    })
+}
+
 /// Puts jobs at the same time, each on a connection of its own, and returns the statuses.
 fn put_together(hub: &Hub, jobs: &[(String, Value)]) -> Vec<u16> {
     // What a hub keeps for its end is not to be shared by threads.
@@ -143,15 +155,7 @@ fn jobs_that_come_together_are_pushed_together_with_a_commit_each() {
     let mut jobs: Vec<(String, Value)> = (0..10).map(|n| (format!("job{n}"), later(n))).collect();
     jobs.extend([("job3".to_string(), later(3)), ("job4".to_string(), later(44))]);
     let before = tip(&hub, &origin);
-    let statuses = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            gate.wait();
-            // The others come while the first one is on its way.
-            std::thread::sleep(Duration::from_secs(2));
-            gate.open();
-        });
-        put_together(&hub, &jobs)
-    });
+    let statuses = put_behind(&gate, &hub, &jobs);
     let refused = statuses.iter().filter(|status| **status == 409).count();
     let taken = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!((taken, refused), (11, 1), "{statuses:?}");
@@ -181,14 +185,7 @@ fn jobs_that_come_together_are_written_as_one_pack() {
         names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|end| end == "pack")).count()
     };
     let before = packs();
-    let statuses = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            gate.wait();
-            std::thread::sleep(Duration::from_secs(2));
-            gate.open();
-        });
-        put_together(&hub, &jobs)
-    });
+    let statuses = put_behind(&gate, &hub, &jobs);
     assert_eq!(statuses, [200; 9]);
     // At most so many were on their way when the others came.
     assert!(packs() > before && packs() <= before + 2, "{} and then {} packs", before, packs());
