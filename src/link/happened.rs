@@ -92,8 +92,8 @@ impl Happened {
     }
 }
 
-/// Returns the events that are returned again while they are not settled. One that a device was not called is not: it may
-/// have been called again since, and it would count for the later call.
+/// Returns the events that are returned again while they are not settled. One that a device was not called is not: it
+/// may have been called again since, and it would count for the later call.
 pub fn lasting(events: &[LinkEvent]) -> Vec<LinkEvent> {
     let is_lasting = |event: &&LinkEvent| !matches!(event, LinkEvent::NotDelivered { .. });
     events.iter().filter(is_lasting).cloned().collect()

@@ -213,8 +213,8 @@ impl Kept {
         }
     }
 
-    /// Returns the commits that changed some files last, as of a commit. `walk` goes back to the commit that it gets, and
-    /// returns `None` for a file that did not change since.
+    /// Returns the commits that changed some files last, as of a commit. `walk` goes back to the commit that it gets,
+    /// and returns `None` for a file that did not change since.
     pub fn changes(
         &self,
         head: &str,

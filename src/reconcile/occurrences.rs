@@ -16,8 +16,8 @@ use crate::registry::KeptFile;
 use crate::repo::{BlobId, Content, FileChange, RepoError, ResultsBranch};
 use crate::results::document;
 
-/// Returns what is due of the schedules. What they say was seen at the first time. Of the documents in `known`, by path,
-/// those that the branch still has are not read again.
+/// Returns what is due of the schedules. What they say was seen at the first time. Of the documents in `known`, by
+/// path, those that the branch still has are not read again.
 ///
 /// # Errors
 /// The results branch cannot be read.

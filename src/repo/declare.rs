@@ -13,8 +13,8 @@ const INDEX_PAUSE: Duration = Duration::from_millis(40);
 
 /// From so many commits on they are written as a pack.
 const PACKED_MIN: usize = 4;
-/// Packs of a repository up to which more are made: each makes all that is read take longer. Git puts them together when
-/// there are more than fifty.
+/// Packs of a repository up to which more are made: each makes all that is read take longer. Git puts them together
+/// when there are more than fifty.
 const PACKS_MAX: usize = 40;
 
 /// A declared file as it is to be.

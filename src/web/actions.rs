@@ -171,8 +171,8 @@ impl Site {
         // No page of another site can send a bearer token; JSON with one is of a program.
         let is_of_program = is_json && visitor.is_program;
         if is_json && !is_of_program && action.token.is_empty() {
-            let help = "Send `Authorization: Bearer` with a token of the file of --auth; without --auth only the form of \
-                        the page is taken.";
+            let help = "Send `Authorization: Bearer` with a token of the file of --auth; without --auth only the form \
+                        of the page is taken.";
             let fault = Fault::of(asked.form, StatusCode::FORBIDDEN, "no bearer token says which program asks", help);
             return self.fault(asked, &fault);
         }

@@ -1,8 +1,8 @@
 //! Logins by OpenID Connect: the authorization code with PKCE, `state` and `nonce`.
 //!
 //! The flow, discovery and the check of the ID token are ours, over the client and the cryptography that are here
-//! anyway: the crate `openidconnect` brings 88 others, among them an implementation of RSA that is not of constant time and a
-//! second set of curves; all that is needed of them is in `ring`.
+//! anyway: the crate `openidconnect` brings 88 others, among them an implementation of RSA that is not of constant time and
+//! a second set of curves; all that is needed of them is in `ring`.
 
 mod id_token;
 mod provider;

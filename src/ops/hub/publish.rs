@@ -19,8 +19,8 @@ const CONDITION_CHARS_MAX: usize = 48;
 /// Commits that become the branch's together, each of one thing that was asked.
 const CHAIN_MAX: usize = 64;
 
-/// Makes commits that do what is asked, each on top of the one before and the first on top of the one that is given, and
-/// returns the commit of each thing; `None` when there is nothing to do.
+/// Makes commits that do what is asked, each on top of the one before and the first on top of the one that is given,
+/// and returns the commit of each thing; `None` when there is nothing to do.
 type Make<'a, D, T> = dyn FnMut(&mut D, &str, &[T]) -> Vec<Result<Option<Made>, HubError>> + 'a;
 
 /// A commit that no branch has yet.

@@ -12,7 +12,8 @@ pub(super) const ADD: &str = "INSERT INTO outcome_count (run_id, batch, reason, 
            CASE WHEN t.ordinal < coalesce(r.first_batch, r.batch_size) THEN 0
                 ELSE 1 + (t.ordinal - coalesce(r.first_batch, r.batch_size)) / r.batch_size END,
            t.reason, count(*)
-      FROM unnest($2::bigint[], $3::smallint[]) AS t (ordinal, reason) JOIN run AS r ON r.run_id = $1 AND r.batch_size > 0
+      FROM unnest($2::bigint[], $3::smallint[]) AS t (ordinal, reason)
+      JOIN run AS r ON r.run_id = $1 AND r.batch_size > 0
      GROUP BY 2, 3
     ON CONFLICT (run_id, batch, reason) DO UPDATE SET devices = outcome_count.devices + excluded.devices";
 

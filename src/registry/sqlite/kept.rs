@@ -16,7 +16,8 @@ use super::file_state::FileState;
 /// The most connections that are kept, of each kind.
 const KEPT_MAX: usize = 2;
 
-/// What tells a registry from another one at its path, and from itself with other content that no connection has written.
+/// What tells a registry from another one at its path, and from itself with other content that no connection has
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Face {
     file: FileState,

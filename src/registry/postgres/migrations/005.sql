@@ -1,9 +1,9 @@
--- An older fleetform that is at work commits no outcome from here on that would not be counted: each of its transactions
--- writes its number first, and reads the version then.
+-- An older fleetform that is at work commits no outcome from here on that would not be counted: each of its
+-- transactions writes its number first, and reads the version then.
 LOCK TABLE writer IN SHARE MODE;
 
--- How many devices of a batch, from 0, have an outcome, by its reason: what is in `outcome`, counted when it is written.
--- Nobody who only wants to know how far a run is has to read a row for each device.
+-- How many devices of a batch, from 0, have an outcome, by its reason: what is in `outcome`, counted when that is
+-- written. Nobody who only wants to know how far a run is has to read a row for each device.
 CREATE TABLE outcome_count (
     run_id  bigint NOT NULL,
     batch   bigint NOT NULL,

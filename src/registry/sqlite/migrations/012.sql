@@ -1,5 +1,5 @@
--- How many devices of a batch, from 0, have an outcome, by its reason: what is in `outcome`, counted when it is written.
--- Nobody who only wants to know how far a run is has to read a row for each device.
+-- How many devices of a batch, from 0, have an outcome, by its reason: what is in `outcome`, counted when that is
+-- written. Nobody who only wants to know how far a run is has to read a row for each device.
 CREATE TABLE outcome_count (
     run_id  INTEGER NOT NULL,
     batch   INTEGER NOT NULL,
