@@ -7,7 +7,7 @@ use fleetform::forge::{
     Forge, ForgeError, Given, Kind, Place, Report, Reporter, State, Status, Token, TokenSource, marker,
 };
 
-use crate::servers::wait_until;
+use crate::servers::{free_port, wait_until};
 use crate::stand_in::{Comment, Misdeed, PROJECT, StandIn, TOKEN, assert_secret, says};
 
 const KINDS: [Kind; 3] = [Kind::GitHub, Kind::GitLab, Kind::Gitea];
@@ -170,9 +170,13 @@ fn a_forge_that_stands_still_or_floods_is_left() {
     let error = failure(&server, Misdeed::Flood);
     assert!(error.to_string().ends_with("it has more than 16 MiB"), "{error}");
     // Nothing listens there any more.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let given =
-        Given { kind: Some(Kind::GitHub), api: Some(&format!("http://{gone}")), project: Some(PROJECT), remote: None };
+    let gone = free_port();
+    let given = Given {
+        kind: Some(Kind::GitHub),
+        api: Some(&format!("http://127.0.0.1:{gone}")),
+        project: Some(PROJECT),
+        remote: None,
+    };
     let token = TokenSource::Given(Token::parse(TOKEN).unwrap());
     let forge = Forge::new(Place::of(given).unwrap(), token);
     let error = forge.set_status(COMMIT, &status(State::Success, "")).unwrap_err();

@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
-use crate::servers::wait_until;
+use crate::servers::{free_port, wait_until};
 use crate::world::{Ran, World, devices_csv, fleetform, folder, spawn};
 
 /// What a device said, by whom.
@@ -492,7 +492,7 @@ fn each_device_has_a_user_and_what_that_user_may() {
     let own = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
     fs::write(folder.path().join("cert.pem"), own.cert.pem()).unwrap();
     fs::write(folder.path().join("key.pem"), own.signing_key.serialize_pem()).unwrap();
-    let tls_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls_port = free_port();
     let lines = format!(
         "allow_anonymous false\npassword_file {{folder}}/passwords\nacl_file {{folder}}/acl\n\
          listener {tls_port} 127.0.0.1\ncertfile {{folder}}/cert.pem\nkeyfile {{folder}}/key.pem"

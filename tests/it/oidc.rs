@@ -1,12 +1,13 @@
 //! Logins by OpenID Connect, at a real provider that the test starts.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::access::Team;
+use crate::servers::free_port;
 use crate::web::{Answer, Served};
 use crate::world::{World, folder};
 
@@ -116,7 +117,7 @@ struct Site {
 impl Site {
     fn start(modules: &PathBuf, world: &World, method: &str, more: &[&str]) -> Site {
         // The provider has to know our address, and we its: a port is chosen before.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let address = format!("127.0.0.1:{port}");
         let redirect = format!("http://{address}/oidc/callback");
         let provider = Provider::start(modules, &redirect, method);
@@ -271,7 +272,7 @@ fn what_cannot_be_used_is_said_at_the_start_and_a_provider_that_is_gone_on_the_p
     assert!(start("https://login.example", "https://fleet.example/").contains("/oidc/callback"));
     let alone = world.run(&["serve", "--oidc-issuer", "https://login.example"]).expect(64);
     assert!(alone.stderr.contains("--oidc-client-id"), "{alone:?}");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let (issuer, redirect) = (format!("http://127.0.0.1:{port}"), "http://127.0.0.1/oidc/callback");
     let arguments = ["--oidc-issuer", &issuer, "--oidc-client-id", "fleet", "--oidc-redirect-url", redirect];
     let served = Served::of(world.path(), &arguments);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::servers::{PLAIN_GIT, Process, answers, wait_until};
+use crate::servers::{PLAIN_GIT, Process, answers, free_port, wait_until};
 use crate::world::{Ran, fleetform, folder};
 
 /// Returns the blocks of shell commands of a page.
@@ -35,7 +35,7 @@ fn the_page_of_the_example_works_in_order() {
     Ran::of(Command::new("cp").arg("-r").arg(&source).arg(&fleet)).expect(0);
     let page = std::fs::read_to_string(fleet.join("README.md")).unwrap();
     let blocks = blocks(&page);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let declared = std::fs::read_to_string(fleet.join("fleetform.yaml")).unwrap();
     std::fs::write(fleet.join("fleetform.yaml"), declared.replace("1883", &port.to_string())).unwrap();
 

@@ -6,6 +6,7 @@ use rcgen::{
 
 use super::{Gadget, apply, expected, reasons, reboot};
 use crate::broker::Broker;
+use crate::servers::free_port;
 use crate::world::{Ran, World, fleetform, folder};
 use fleetform::model::outcome::Reason;
 
@@ -34,10 +35,6 @@ struct Site {
     broker: Broker,
     tls_port: u16,
     ca: Authority,
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Site {
