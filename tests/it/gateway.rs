@@ -796,8 +796,8 @@ fn a_new_connection_ends_the_old_one() {
 #[test]
 fn a_connection_ends_with_its_token() {
     let site = Site::new(1);
-    let password = token(&site.key("d-001"), "127.0.0.1", 2);
-    let options = ClientOptions { password: Some(password.into_bytes()), ..site.options("d-001") };
+    let (key, mut options) = (site.key("d-001"), site.options("d-001"));
+    options.password = Some(token(&key, "127.0.0.1", 3).into_bytes());
     let mut device = Device::connect(&options).unwrap();
     assert!(device.next().is_err());
     wait_until("it says why", || site.said().contains("the token is over"));

@@ -18,7 +18,7 @@ use base64::Engine as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits until something is so.
 #[track_caller]

@@ -591,7 +591,7 @@ pub fn daemon(fleet: &Path, listen: &str, arguments: &[&str]) -> Served {
 
 #[test]
 fn the_daemon_serves_the_pages_beside_its_health_and_tells_what_happens() {
-    let world = World::with_devices("{link: {simulated: {latency: 300ms}}, limits: {inFlight: 1}}", 8);
+    let world = World::with_devices("{link: {simulated: {latency: 800ms}}, limits: {inFlight: 1}}", 8);
     world.apply().unwrap();
     let served = daemon(world.path(), "127.0.0.1:0", &[]);
     assert_eq!(served.ask("/healthz", &[]).expect(200).json()["status"], "alive");
@@ -605,7 +605,7 @@ fn the_daemon_serves_the_pages_beside_its_health_and_tells_what_happens() {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", served.address).unwrap();
         BufReader::new(stream)
     };
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let until = |stream: &mut BufReader<TcpStream>, what: &str| {
         let mut text = String::new();
         loop {
