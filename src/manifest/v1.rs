@@ -33,7 +33,7 @@ pub use delivery::{Confirm, Delivery, Offline, Retry, Threshold, ThresholdScope}
 pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
 pub use link::{
     Behaviour, CredentialPlace, DeviceAuthority, Direct, EnrolmentGroup, HubJobs, HubPolicy, HubRight, HubTelemetry,
-    IotHub, Link, MethodFailure, Mqtt, Provisioning, Simulated,
+    HubTelemetryPlace, IotHub, Link, MethodFailure, Mqtt, Provisioning, Simulated,
 };
 pub use policy::{ActionWord, AppliesTo, Freeze, JudgedKind, PolicyForbid, PolicyLimits, PolicyRequire, PolicySpec};
 pub use schedule::{

@@ -112,8 +112,20 @@ impl Lowering<'_> {
         HubLinkConfig { host_name, device_authorities, telemetry, api }
     }
 
-    fn telemetry(&mut self, telemetry: v1::HubTelemetry) -> Option<TelemetrySink> {
+    fn telemetry(&mut self, place: v1::HubTelemetryPlace) -> Option<TelemetrySink> {
         const AT: &str = "/spec/link/iotHub/telemetry";
+        let telemetry = match place {
+            v1::HubTelemetryPlace::To(telemetry) => *telemetry,
+            v1::HubTelemetryPlace::Word(word) if word == "drop" => return None,
+            v1::HubTelemetryPlace::Word(word) => {
+                let detail = format!(
+                    "`{}` is no place for telemetry. Write `drop`, `{{file: PATH}}` or `{{mqtt: {{url: …}}}}`.",
+                    shown(&word)
+                );
+                self.report(code::UNKNOWN_WORD, AT, detail);
+                return None;
+            }
+        };
         self.exactly_one(AT, &["file", "mqtt"]);
         match telemetry {
             v1::HubTelemetry { file: Some(path), mqtt: None } => {

@@ -50,17 +50,18 @@ pub struct IotHub {
     /// How long the id of a job is taken, and what devices have answered is kept whole. Default: `30d`.
     #[schemars(example = &"30d")]
     pub retention: Option<DurationText>,
-    /// Where the telemetry of devices goes. Default: it is counted and dropped.
-    #[schemars(example = json!({"file": "telemetry.jsonl"}))]
-    pub telemetry: Option<HubTelemetry>,
+    /// Where the telemetry of devices goes. Default: `drop`, it is counted and dropped.
+    #[schemars(with = "HubTelemetry", example = json!({"file": "telemetry.jsonl"}))]
+    pub telemetry: Option<HubTelemetryPlace>,
     /// How new devices register themselves, as with the Device Provisioning Service. Default: not at all.
     pub provisioning: Option<Provisioning>,
 }
 
-/// Where the telemetry of devices goes: one of the two.
+/// Where the telemetry of devices goes: one of the two, or `drop` for nowhere.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(extend("type" = ["object", "string"], "minProperties" = 1, "maxProperties" = 1))]
+#[schemars(extend("if" = {"type": "string"}, "then" = {"enum": ["drop"]}))]
 pub struct HubTelemetry {
     /// A file, relative to the folder of the fleet, to which each message is appended as a line of JSON. One that is
     /// moved away is made anew.
@@ -68,6 +69,15 @@ pub struct HubTelemetry {
     pub file: Option<String>,
     /// A broker, to which each message goes on as it is, to `PREFIX/DEVICE/messages/events/PROPERTIES`.
     pub mqtt: Option<Mqtt>,
+}
+
+/// Where telemetry goes, as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum HubTelemetryPlace {
+    To(Box<HubTelemetry>),
+    /// `drop`, or a word that is refused.
+    Word(String),
 }
 
 /// How new devices register themselves, as with the Device Provisioning Service.
