@@ -19,7 +19,8 @@ use crate::model::secret::Masks;
 use crate::model::text::{sanitize_line, shorten};
 use crate::query;
 use crate::registry::{
-    Answer, Change, DeviceKeys, Heard, HeardOf, NewMessage, QueuedMessage, Registry, Reported, Request, Selection,
+    Answer, Change, DeviceKeys, Heard, HeardOf, IdentityRow, NewMessage, QueuedMessage, Registry, Reported, Request,
+    Selection,
 };
 use crate::rollout::{Event, WorkKind};
 
@@ -153,6 +154,9 @@ impl Hearing<'_> {
                 LinkEvent::TwinWanted { device_id, .. } => {
                     (device_id, now, HeardOf::Presence { is_online: true, is_news: true })
                 }
+                LinkEvent::Subscribed { device_id, subscriptions } => {
+                    (device_id, now, HeardOf::Session { subscriptions: *subscriptions })
+                }
                 // Who it is is not known yet.
                 LinkEvent::Began
                 | LinkEvent::LoginWanted { .. }
@@ -237,12 +241,12 @@ impl Hearing<'_> {
 
     /// Returns what a device proves who it is with.
     fn identity(&self, device_id: &str) -> Result<Option<Identity>, ExecuteError> {
-        let Some(device) = self.registry.devices().get(device_id)? else { return Ok(None) };
-        let found = self.registry.devices().keys(device_id)?;
-        let DeviceKeys { authentication, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint } = found;
+        let Some(found) = self.registry.devices().identity(device_id)? else { return Ok(None) };
+        let IdentityRow { blocked: is_blocked, keys, subscriptions, .. } = found;
+        let DeviceKeys { authentication, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint } = keys;
         let keys = [primary_key, secondary_key].into_iter().flatten().collect();
         let thumbprints = [primary_thumbprint, secondary_thumbprint].into_iter().flatten().collect();
-        Ok(Some(Identity { authentication, keys, thumbprints, is_blocked: device.blocked }))
+        Ok(Some(Identity { authentication, keys, thumbprints, is_blocked, subscriptions }))
     }
 
     /// Answers the devices, and returns what is news to runs.
@@ -290,6 +294,7 @@ impl Hearing<'_> {
                 LinkEvent::Began
                 | LinkEvent::MessagesWanted { .. }
                 | LinkEvent::MessageTaken { .. }
+                | LinkEvent::Subscribed { .. }
                 | LinkEvent::Presence { is_online: false, .. }
                 | LinkEvent::Answered { .. }
                 | LinkEvent::NotDelivered { .. } => {}

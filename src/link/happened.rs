@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{LinkEvent, Origin, Token};
+use crate::model::subscriptions::Subscriptions;
 
 /// Something that happened, to be taken by the reconciler.
 #[derive(Debug)]
@@ -48,6 +49,11 @@ pub enum Happened {
     MessageTaken {
         sequence: i64,
     },
+    /// Fields are as in [`LinkEvent::Subscribed`].
+    Subscribed {
+        device_id: String,
+        subscriptions: Option<Subscriptions>,
+    },
     /// An answer that came before. It is acknowledged after the first one.
     Again,
 }
@@ -72,6 +78,7 @@ impl Happened {
                 LinkEvent::MessagesWanted { device_id, rid, after, most }
             }
             Happened::MessageTaken { sequence } => LinkEvent::MessageTaken { sequence },
+            Happened::Subscribed { device_id, subscriptions } => LinkEvent::Subscribed { device_id, subscriptions },
         })
     }
 
@@ -79,7 +86,9 @@ impl Happened {
     /// bounded by what it was given.
     pub fn said_by(&self) -> Option<&str> {
         match self {
-            Happened::Reported { device_id, .. } | Happened::TwinWanted { device_id, .. } => Some(device_id),
+            Happened::Reported { device_id, .. }
+            | Happened::TwinWanted { device_id, .. }
+            | Happened::Subscribed { device_id, .. } => Some(device_id),
             Happened::Answered { origin, .. } => origin.as_ref().map(|origin| origin.device_id.as_str()),
             Happened::Began
             | Happened::LoginWanted { .. }

@@ -49,6 +49,7 @@ use crate::model::device::Authentication;
 use crate::model::digest::Digest;
 use crate::model::fleet::LinkConfig;
 use crate::model::status::LinkStatus;
+use crate::model::subscriptions::Subscriptions;
 
 /// A way to the devices.
 pub trait DeviceLink {
@@ -247,6 +248,8 @@ pub enum LinkEvent {
     MessagesWanted { device_id: String, rid: String, after: i64, most: usize },
     /// The device has acknowledged the message of a number.
     MessageTaken { sequence: i64 },
+    /// The session of the device listens to this from now on; `None` when nothing of it is to be kept.
+    Subscribed { device_id: String, subscriptions: Option<Subscriptions> },
     /// Something says that it is the device, and is to be let in, or stay, when it can prove it.
     LoginWanted { device_id: String, rid: String },
 }
@@ -291,7 +294,7 @@ pub enum ReplyAnswer {
     Refused { status: u16 },
 }
 
-/// What a device proves who it is with.
+/// What a device proves who it is with, and what it listens to.
 #[derive(Clone, PartialEq)]
 pub struct Identity {
     pub authentication: Authentication,
@@ -300,6 +303,8 @@ pub struct Identity {
     /// Of its certificates: SHA-1 or SHA-256 of their DER, in hex.
     pub thumbprints: Vec<String>,
     pub is_blocked: bool,
+    /// What its session listens to; `None` when none is kept.
+    pub subscriptions: Option<Subscriptions>,
 }
 
 /// Leaves the keys out.

@@ -27,4 +27,5 @@ pub mod policy;
 pub mod schedule;
 pub mod secret;
 pub mod status;
+pub mod subscriptions;
 pub mod text;

@@ -11,6 +11,7 @@ use crate::model::fleet::ResultDevices;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, RunStatus};
 use crate::model::patch::Section;
+use crate::model::subscriptions::Subscriptions;
 use crate::query::PathRef;
 
 /// The lease under which a process writes. A store refuses a fence that is older than the newest one that it has seen.
@@ -156,6 +157,9 @@ pub enum HeardOf<'a> {
     Presence { is_online: bool, is_news: bool },
     /// The device reported properties: a merge patch of its reported section.
     Report { patch: &'a Value },
+    /// The session of the device listens to this from now on; `None` when nothing is kept of it. A device that is not
+    /// there has none.
+    Session { subscriptions: Option<Subscriptions> },
 }
 
 /// What came of a report.

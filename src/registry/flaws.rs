@@ -20,6 +20,8 @@ pub enum FlawKind {
     StatusWithoutDevice,
     /// A message to a device that is not there.
     MessageWithoutDevice,
+    /// The session of a device that is not there.
+    SessionWithoutDevice,
     /// A device that left the file of its import, and is not there.
     LeftWithoutDevice,
     /// The number of devices is not that of their rows.
@@ -40,10 +42,11 @@ pub enum FlawKind {
 }
 
 impl FlawKind {
-    pub const ALL: [FlawKind; 11] = [
+    pub const ALL: [FlawKind; 12] = [
         FlawKind::KeysWithoutDevice,
         FlawKind::StatusWithoutDevice,
         FlawKind::MessageWithoutDevice,
+        FlawKind::SessionWithoutDevice,
         FlawKind::LeftWithoutDevice,
         FlawKind::DevicesMiscounted,
         FlawKind::RowsWithoutRun,
@@ -68,6 +71,10 @@ impl FlawKind {
             FlawKind::MessageWithoutDevice => {
                 "SELECT count(*), min(m.device_id) FROM message AS m
                  WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = m.device_id)"
+            }
+            FlawKind::SessionWithoutDevice => {
+                "SELECT count(*), min(n.device_id) FROM device_session AS n
+                 WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = n.device_id)"
             }
             FlawKind::DevicesMiscounted => {
                 "SELECT count(*), min(CAST(d.found AS text) || ' in place of ' || m.value)

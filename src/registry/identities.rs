@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{DeviceKeys, Identity};
 use crate::model::device::ConnectionState;
 use crate::model::digest::Digest;
+use crate::model::subscriptions::Subscriptions;
 
 /// Hex digits of a generation.
 const GENERATION_DIGITS: usize = 16;
@@ -72,6 +73,8 @@ pub struct IdentityRow {
     pub status_reason: Option<String>,
     /// When it was blocked or unblocked last, other than by an import.
     pub status_updated: Option<Timestamp>,
+    /// What its session listens to, also while it is not connected; `None` for a device that has none.
+    pub subscriptions: Option<Subscriptions>,
 }
 
 /// How many devices there are.
@@ -91,7 +94,7 @@ impl Statistics {
     }
 }
 
-/// The columns of an identity: a device, the row of its status and its keys.
+/// The columns of an identity: a device, the rows of its status and its session, and its keys.
 pub(super) struct Columns {
     pub device_id: String,
     pub connection_state: ConnectionState,
@@ -101,6 +104,7 @@ pub(super) struct Columns {
     pub generation: Option<String>,
     pub status_reason: Option<String>,
     pub status_updated: Option<Timestamp>,
+    pub subscriptions: Option<Subscriptions>,
     pub keys: DeviceKeys,
 }
 
@@ -119,6 +123,7 @@ impl Columns {
             etag,
             status_reason: self.status_reason,
             status_updated: self.status_updated,
+            subscriptions: self.subscriptions,
         }
     }
 }

@@ -473,7 +473,7 @@ fn the_long_version_has_those_of_the_formats_and_of_the_time_zones() {
     assert_eq!(short, format!("fleetform {}\n", env!("CARGO_PKG_VERSION")));
     let long = world.run(&["--version", "-v"]).expect(0).stdout;
     assert_eq!(long, world.run(&["-v", "-V"]).expect(0).stdout);
-    for line in ["manifests  fleetform/v1", "results    format 1", "registry   schema 12", "plan       format 1.0"] {
+    for line in ["manifests  fleetform/v1", "results    format 1", "registry   schema 13", "plan       format 1.0"] {
         assert!(long.lines().any(|found| found == line), "{line}: {long}");
     }
     assert!(long.starts_with("fleetform  "), "{long}");

@@ -89,6 +89,7 @@ impl Desk {
             keys: vec![KEY.to_vec()],
             thumbprints: Vec::new(),
             is_blocked: false,
+            subscriptions: None,
         };
         self.thread = Some(std::thread::spawn(move || {
             while !is_over.load(Ordering::SeqCst) {

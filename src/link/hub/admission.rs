@@ -282,6 +282,7 @@ mod tests {
             keys: keys.iter().map(|key| key.to_vec()).collect(),
             thumbprints: Vec::new(),
             is_blocked: false,
+            subscriptions: None,
         };
         let check = |password: &[u8], identity: Option<&Identity>, now: i64| {
             admitted(
@@ -353,6 +354,7 @@ mod tests {
                 keys: Vec::new(),
                 thumbprints: vec!["00".to_string(), thumbprint.to_string()],
                 is_blocked: false,
+                subscriptions: None,
             };
             let admitted = admitted(("h", "lamp-1"), Proof { chain: &chain, ..Proof::default() }, Some(&identity), 0)?;
             assert!(admitted.credential.is_of(&identity, &PolicyKeys::default()));

@@ -10,12 +10,13 @@ use tokio::time::timeout;
 use super::admission::Credential;
 use super::direct::DirectCalls;
 use super::messages::Delivery;
-use super::topics::{Filter, Subscriptions};
+use super::topics::Filter;
 use super::websocket::Visitor;
 use crate::link::answered::Answered;
 use crate::link::happened::Happened;
 use crate::link::protocol::Told;
 use crate::link::{DeviceMessage, Identity, PolicyKeys, Wake};
+use crate::model::subscriptions::Subscriptions;
 use crate::model::text::sanitize_line;
 
 /// Events that wait to be taken, and their bytes, beyond which nothing more is read.
@@ -61,7 +62,7 @@ pub enum Closing {
     NotAllowed,
 }
 
-/// A message that is to be acknowledged, on the connection on which it came.
+/// A packet that is to be answered when its effect is durable, on the connection on which it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub device_id: String,
@@ -83,7 +84,9 @@ pub struct Inbound {
 pub struct Beginning {
     /// Nothing of an earlier one counts, and nothing of it is kept.
     pub is_clean: bool,
-    /// What it listens to when it is not, and nothing is known of an earlier one.
+    /// What the registry has of an earlier one.
+    pub kept: Option<Subscriptions>,
+    /// What it listens to when it is not clean, and nothing is known of an earlier one.
     pub unknown: Subscriptions,
     /// What the device was let in with.
     pub credential: Credential,
@@ -279,7 +282,10 @@ impl State {
     }
 
     /// Answers a connection that waits to be let in.
-    pub fn answer_login(&mut self, rid: &str, identity: Option<Identity>) {
+    pub fn answer_login(&mut self, device_id: &str, rid: &str, identity: Option<Identity>) {
+        if identity.is_none() {
+            self.subscriptions.remove(device_id);
+        }
         if let Some(waiting) = self.logins.remove(rid) {
             // It may have given up.
             drop(waiting.send(identity));
@@ -316,6 +322,10 @@ impl State {
         if !self.sessions.get(device_id).is_none_or(is_in) {
             self.close(device_id, Closing::NotAllowed);
         }
+        if identity.is_none() {
+            // One that is made under its id has no session.
+            self.subscriptions.remove(device_id);
+        }
     }
 
     /// Forgets a connection that has given up waiting.
@@ -324,9 +334,9 @@ impl State {
     }
 
     /// Begins a session of a device, in the place of an earlier one. Returns its number, and whether its subscriptions
-    /// were known.
+    /// were known. What came since the process began is newer than what is kept.
     pub fn begin(&mut self, device_id: &str, beginning: Beginning, orders: Orders) -> (u64, bool) {
-        let Beginning { is_clean, unknown, credential, looks } = beginning;
+        let Beginning { is_clean, kept, unknown, credential, looks } = beginning;
         if looks != self.looks {
             self.again.push_back(device_id.to_string());
         }
@@ -348,12 +358,10 @@ impl State {
                 self.subscriptions.remove(device_id);
             }
         }
-        let was_known = !is_clean && self.subscriptions.contains_key(device_id);
-        if !was_known {
-            let begins_with = if is_clean { Subscriptions::default() } else { unknown };
-            self.subscriptions.insert(device_id.to_string(), begins_with);
-        }
-        (number, was_known)
+        let known = self.subscriptions.get(device_id).copied().or(kept).filter(|_| !is_clean);
+        let begins_with = if is_clean { Subscriptions::default() } else { known.unwrap_or(unknown) };
+        self.subscriptions.insert(device_id.to_string(), begins_with);
+        (number, known.is_some())
     }
 
     /// Ends a session; returns false when another one is in its place.
@@ -371,7 +379,7 @@ impl State {
     pub fn subscribe(&mut self, device_id: &str, filter: Filter, is_on: bool) -> bool {
         let subscriptions = self.subscriptions.entry(device_id.to_string()).or_default();
         let before = *subscriptions;
-        subscriptions.set(filter, is_on);
+        filter.set(subscriptions, is_on);
         subscriptions.methods && !before.methods
     }
 
@@ -422,9 +430,13 @@ impl State {
     }
 
     /// Acknowledges what is durable. The device sends it again when its connection is another one now.
-    pub fn acknowledge(&self, receipt: &Receipt) {
-        if let Some(session) = self.sessions.get(&receipt.device_id).filter(|one| one.number == receipt.session) {
-            drop(session.outbox.try_send(Out::Acknowledge(receipt.packet_id)));
+    pub fn acknowledge(&mut self, receipt: &Receipt) {
+        let Receipt { device_id, session, packet_id } = receipt;
+        if let Some(own) = self.sessions.get_mut(device_id).filter(|one| one.number == *session)
+            && own.outbox.try_send(Out::Acknowledge(*packet_id)).is_err()
+        {
+            // One that has too much to do already looks when it has done it.
+            own.acknowledged.push(*packet_id);
         }
     }
 

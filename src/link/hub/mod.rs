@@ -29,6 +29,7 @@
 )]
 
 mod admission;
+mod device;
 mod dialect;
 mod direct;
 mod end;
@@ -36,6 +37,7 @@ mod exchange;
 mod failed_logins;
 mod files;
 mod front;
+mod kept_session;
 mod messages;
 mod packets;
 mod registration;
@@ -272,7 +274,7 @@ impl DeviceLink for HubLink {
                 let Some(exchange) = &self.exchange else { return };
                 match rid.as_str() {
                     AGAIN => exchange.lock().look_again_at(&device_id, identity.as_ref()),
-                    rid => exchange.lock().answer_login(rid, identity),
+                    rid => exchange.lock().answer_login(&device_id, rid, identity),
                 }
             }
             ReplyAnswer::Twin(twin) => {
@@ -300,7 +302,7 @@ impl DeviceLink for HubLink {
         let Some(exchange) = &self.exchange else { return };
         self.returned.clear();
         if !self.receipts.is_empty() {
-            let state = exchange.lock();
+            let mut state = exchange.lock();
             self.receipts.drain(..).for_each(|receipt| state.acknowledge(&receipt));
         }
     }

@@ -16,21 +16,23 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::admission::{Admitted, Hello, Proof, admitted, named};
+use super::device::Device;
 use super::dialect::Dialect;
 use super::direct;
 use super::end::End;
 use super::exchange::{Beginning, Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt};
+use super::kept_session::{Answer, KeptSession};
 use super::packets::{Greeting, Incoming, Message, Verdict};
 use super::registration::{self, Newcomer, Registering, Registrar, RegistrationStep};
-use super::telemetry::{Sink, Telemetry};
-use super::topics::{Filter, Said, Subscriptions};
+use super::telemetry::Sink;
+use super::topics::{ASSUMED, Filter, Said};
 use super::wire::{READ_BYTES, Wire, read};
 use crate::link::happened::Happened;
 use crate::link::mqtt::Version;
-use crate::link::protocol::{RequestId, Told, versioned};
+use crate::link::protocol::{RequestId, Told};
 use crate::link::{DeviceMessage, Origin};
 use crate::model::limits;
-use crate::model::patch::{Section, violations};
+use crate::model::subscriptions::Subscriptions;
 use crate::model::text::sanitize_line;
 use crate::tls::Authorities;
 
@@ -42,8 +44,6 @@ const LOGIN_TIME_MAX: Duration = Duration::from_secs(8);
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Filters that do not exist, after which a connection ends.
 const BAD_FILTERS_MAX: u32 = 3;
-/// Reported patches a second, beyond which they are refused (IoT Hub throttles them, too).
-const REPORTS_PER_SECOND_MAX: u32 = 50;
 /// Bytes that a byte of JSON may take in memory.
 const MEMORY_OF_BYTE: usize = 8;
 
@@ -72,21 +72,6 @@ pub struct House {
 struct Ordered {
     orders: mpsc::Receiver<Out>,
     closed: oneshot::Receiver<Closing>,
-}
-
-/// Who is connected.
-struct Device {
-    id: String,
-    dialect: Dialect,
-    session: u64,
-    bad_filters: u32,
-    /// Reported patches of the second that began then.
-    reports: (Instant, u32),
-    /// The messages that it has not acknowledged, by the number of their packet.
-    unacknowledged: BTreeMap<u16, i64>,
-    /// Messages that it does not take yet.
-    later: VecDeque<DeviceMessage>,
-    sink: Option<Arc<Sink>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -181,12 +166,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(self.wire.refuse(hello, Verdict::NotAuthorized, refusal.into()).await);
             }
         };
+        let kept = identity.and_then(|identity| identity.subscriptions);
         let unknown = match dialect {
-            Dialect::Hub => Subscriptions::ALL,
+            Dialect::Hub => ASSUMED,
             Dialect::Own => Subscriptions::default(),
         };
-        let beginning = Beginning { is_clean: hello.is_clean, unknown, credential, looks };
+        let beginning = Beginning { is_clean: hello.is_clean, kept, unknown, credential, looks };
         let (session, was_known) = exchange.lock().begin(&device_id, beginning, orders);
+        if hello.is_clean && kept.is_some() {
+            let device_id = device_id.clone();
+            exchange.happened(Happened::Subscribed { device_id, subscriptions: None }, None, 0);
+        }
         exchange.calls.can_be_called(&device_id);
         self.wire.answer(hello, Verdict::Welcome, was_known);
         exchange.messages_wait(&device_id);
@@ -199,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session,
             bad_filters: 0,
             reports: (Instant::now(), 0),
+            kept: KeptSession::new(hello.is_clean, kept),
             unacknowledged: BTreeMap::new(),
             later: VecDeque::new(),
             sink: sink.clone(),
@@ -250,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Does all that was ordered.
-    fn give_out_all(&mut self, device: &Device, ordered: &mut Ordered) -> Result<(), End> {
+    fn give_out_all(&mut self, device: &mut Device, ordered: &mut Ordered) -> Result<(), End> {
         while let Ok(order) = ordered.orders.try_recv() {
             self.give_out(device, Some(order))?;
         }
@@ -258,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Does what was ordered.
-    fn give_out(&mut self, device: &Device, order: Option<Out>) -> Result<(), End> {
+    fn give_out(&mut self, device: &mut Device, order: Option<Out>) -> Result<(), End> {
         match order {
             Some(Out::Tell { told, payload }) => {
                 let topic = device.dialect.told(&device.id, &told);
@@ -266,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             // They are looked for behind all that was ordered.
             Some(Out::Messages) => {}
-            Some(Out::Acknowledge(packet_id)) => self.wire.acknowledge(packet_id),
+            Some(Out::Acknowledge(packet_id)) => self.acknowledge(device, packet_id)?,
             None => return Err(End::Closing),
         }
         Ok(())
@@ -279,7 +270,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let acknowledged = state.take_acknowledged(&device.id, device.session);
         let is_silent = state.listens_to(&device.id).is_some_and(|listens| listens.is_silent);
         drop(state);
-        acknowledged.into_iter().for_each(|packet_id| self.wire.acknowledge(packet_id));
+        for packet_id in acknowledged {
+            self.acknowledge(device, packet_id)?;
+        }
         device.later.extend(messages);
         while (is_silent || self.wire.room() > 0)
             && let Some(message) = device.later.pop_front()
@@ -325,13 +318,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if device.bad_filters >= BAD_FILTERS_MAX {
                     return Err(End::Protocol("it subscribes to what is not its own".to_string()));
                 }
-                self.wire.subscribed(packet_id, &granted)
+                self.answer_when_kept(device, packet_id, Answer::Subscribed(granted), exchange)
             }
             Incoming::Unsubscribe { packet_id, filters } => {
                 for filter in filters.iter().filter_map(|text| device.dialect.filter_of(&device.id, text)) {
                     exchange.lock().subscribe(&device.id, filter, false);
                 }
-                self.wire.unsubscribed(packet_id, filters.len())
+                self.answer_when_kept(device, packet_id, Answer::Unsubscribed(filters.len()), exchange)
             }
             Incoming::Acknowledged { packet_id } => {
                 if let Some(sequence) = device.unacknowledged.remove(&packet_id) {
@@ -343,6 +336,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Incoming::Farewell => Err(End::Left),
             Incoming::Ping => Ok(()),
             Incoming::Other => Err(End::Protocol("the packet is none of a device".to_string())),
+        }
+    }
+
+    /// Answers a packet that may have changed what the device listens to, when the registry has it.
+    fn answer_when_kept(
+        &mut self,
+        device: &mut Device,
+        packet_id: u16,
+        answer: Answer,
+        exchange: &Exchange,
+    ) -> Result<(), End> {
+        let subscriptions = exchange.lock().listens_to(&device.id).unwrap_or_default();
+        if let Some(answer) = device.kept.changed(subscriptions, packet_id, answer) {
+            return answer.write(packet_id, &mut self.wire);
+        }
+        let receipt = Receipt { device_id: device.id.clone(), session: device.session, packet_id };
+        let device_id = device.id.clone();
+        let happened = Happened::Subscribed { device_id, subscriptions: Some(subscriptions) };
+        exchange.happened(happened, Some(receipt), 0);
+        Ok(())
+    }
+
+    /// Answers a packet of the device whose effect is durable.
+    fn acknowledge(&mut self, device: &mut Device, packet_id: u16) -> Result<(), End> {
+        match device.kept.answer_to(packet_id) {
+            Some(answer) => answer.write(packet_id, &mut self.wire),
+            None => {
+                self.wire.acknowledge(packet_id);
+                Ok(())
+            }
         }
     }
 
@@ -384,7 +407,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Said::Presence => None,
             Said::TwinWanted { rid } => Some(Happened::TwinWanted { device_id, rid }),
-            Said::Reported { rid } => match self.reported(device, payload) {
+            Said::Reported { rid } => match device.reported(payload) {
                 Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
                 Err(status) => {
                     exchange.lock().count_malformed(&device.id, &format_args!("a reported patch is refused: {status}"));
@@ -423,39 +446,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             (None, None) => {}
         }
     }
-
-    /// Returns the patch of a report, or the status with which it is refused.
-    fn reported(&self, device: &mut Device, payload: &[u8]) -> Result<serde_json::Value, u16> {
-        let (since, count) = &mut device.reports;
-        if since.elapsed() >= Duration::from_secs(1) {
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-        if *count > REPORTS_PER_SECOND_MAX {
-            return Err(429);
-        }
-        if payload.len() > limits::PATCH_BYTES_MAX {
-            return Err(413);
-        }
-        let (members, _) = versioned(payload).map_err(|_| 400_u16)?;
-        match violations(&members, Section::Reported).is_empty() {
-            true => Ok(serde_json::Value::Object(members)),
-            false => Err(400),
-        }
-    }
 }
 
 fn said_by(hello: &Greeting) -> Hello<'_> {
     Hello { client_id: &hello.client_id, username: hello.username.as_deref(), will_topic: hello.will_topic.as_deref() }
-}
-
-impl Device {
-    /// Passes telemetry on; false when too much waits already, and `None` when it goes nowhere.
-    fn pass_on(&self, properties: String, payload: &[u8], receipt: Option<Receipt>) -> Option<bool> {
-        let (device_id, at) = (self.id.clone(), Timestamp::now());
-        let one = |payload: &[u8]| Telemetry { device_id, properties, payload: payload.to_vec(), at, receipt };
-        self.sink.as_ref().map(|sink| sink.pass(one(payload)))
-    }
 }
 
 /// Returns an answer as it is kept. Text that is no JSON is an answer of a device that failed to make one.

@@ -17,6 +17,7 @@
 use crate::link::DeviceMessage;
 use crate::link::protocol::{Malformed, rid_of};
 use crate::model::encoding::percent_encoded;
+use crate::model::subscriptions::Subscriptions;
 
 /// What a device subscribes to. Other filters do not exist: these are compared as texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,26 +30,17 @@ pub enum Filter {
     Messages,
 }
 
-/// What a device listens to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Subscriptions {
-    pub methods: bool,
-    pub desired: bool,
-    pub messages: bool,
-    /// It does not acknowledge them.
-    pub is_silent: bool,
-}
+/// What a device is taken to listen to that no session is kept of: the clients of IoT Hub subscribe once, and not again
+/// to where their registry was made anew. A message is gone when it was delivered, so it waits for who asks for it.
+pub const ASSUMED: Subscriptions = Subscriptions { methods: true, desired: true, messages: false, is_silent: false };
 
-impl Subscriptions {
-    /// What a device is taken to listen to whose session is not known any more: the clients of IoT Hub subscribe once,
-    /// and never again.
-    pub const ALL: Subscriptions = Subscriptions { methods: true, desired: true, messages: true, is_silent: false };
-
-    pub fn set(&mut self, filter: Filter, is_on: bool) {
-        match filter {
-            Filter::Methods => self.methods = is_on,
-            Filter::Desired => self.desired = is_on,
-            Filter::Messages => self.messages = is_on,
+impl Filter {
+    /// Notes in what a device listens to that it does, or does no more.
+    pub fn set(self, subscriptions: &mut Subscriptions, is_on: bool) {
+        match self {
+            Filter::Methods => subscriptions.methods = is_on,
+            Filter::Desired => subscriptions.desired = is_on,
+            Filter::Messages => subscriptions.messages = is_on,
             Filter::Responses => {}
         }
     }

@@ -21,6 +21,9 @@ pub(super) fn hear(connection: &Connection, from: &[Heard<'_>]) -> Result<Vec<Re
         "UPDATE device SET connection_state = 'Connected' WHERE device_id = $1 AND connection_state <> 'Connected'";
     let offline = "UPDATE device SET connection_state = 'Disconnected'
         WHERE device_id = $1 AND connection_state <> 'Disconnected'";
+    let keep = "INSERT INTO device_session (device_id, subscriptions)
+        SELECT device_id, $2 FROM device WHERE device_id = $1
+        ON CONFLICT (device_id) DO UPDATE SET subscriptions = excluded.subscriptions";
     let mut reported = Vec::new();
     for Heard { device_id, at, what } in from {
         match what {
@@ -32,6 +35,12 @@ pub(super) fn hear(connection: &Connection, from: &[Heard<'_>]) -> Result<Vec<Re
             }
             HeardOf::Presence { is_online: false, .. } => {
                 connection.execute(offline, &[device_id])?;
+            }
+            HeardOf::Session { subscriptions: Some(subscriptions) } => {
+                connection.execute(keep, &[device_id, &subscriptions.bits()])?;
+            }
+            HeardOf::Session { subscriptions: None } => {
+                connection.execute("DELETE FROM device_session WHERE device_id = $1", &[device_id])?;
             }
             HeardOf::Report { patch } => reported.push(report(connection, key.as_ref(), device_id, patch, *at)?),
         }

@@ -16,11 +16,13 @@ use super::rows::{malformed, micros_of, number_of};
 use super::status::{ON_STATUS, count};
 use crate::model::device::ConnectionState;
 use crate::model::patch::merge;
+use crate::model::subscriptions::Subscriptions;
 
 const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge, s.generation, s.reason,
-    s.updated_at";
+    s.updated_at, n.subscriptions";
 const TABLES: &str = "device AS d LEFT JOIN device_key AS k ON k.device_id = d.device_id
-    LEFT JOIN device_status AS s ON s.device_id = d.device_id";
+    LEFT JOIN device_status AS s ON s.device_id = d.device_id
+    LEFT JOIN device_session AS n ON n.device_id = d.device_id";
 
 /// Returns the identity of a device.
 pub(super) fn one(connection: &Connection, device_id: &str) -> Result<Option<IdentityRow>, Fault> {
@@ -158,7 +160,8 @@ fn row_of(row: &Row, registry: &str) -> Result<IdentityRow, Fault> {
         generation: row.try_get(5)?,
         status_reason: row.try_get::<_, Option<String>>(6)?.map(read_text),
         status_updated: micros_of(row, 7)?,
-        keys: keys_of_row(row, 8)?,
+        subscriptions: row.try_get::<_, Option<i16>>(8)?.map(Subscriptions::from_bits),
+        keys: keys_of_row(row, 9)?,
     };
     Ok(columns.into_row(registry))
 }

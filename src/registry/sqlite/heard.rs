@@ -17,6 +17,10 @@ const REPORT: &str = "UPDATE device SET reported = json_patch(reported, ?2), rep
             connection_state = 'Connected', last_activity = ?3,
             state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
      WHERE device_id = ?1 RETURNING reported, reported_version";
+/// Keeps what the session of a device listens to: device, subscriptions.
+const KEEP_SESSION: &str = "INSERT INTO device_session (device_id, subscriptions)
+        SELECT device_id, ?2 FROM device WHERE device_id = ?1
+        ON CONFLICT (device_id) DO UPDATE SET subscriptions = excluded.subscriptions";
 const BEFORE: &str = "SELECT blocked, reported, reported_version FROM device WHERE device_id = ?1";
 /// Puts a reported section back: device, section, version.
 const PUT_BACK: &str = "UPDATE device SET reported = ?2, reported_version = ?3 WHERE device_id = ?1";
@@ -35,6 +39,12 @@ pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlit
             }
             HeardOf::Presence { is_online: true, is_news: false } => drop(was_online.execute(params![device_id])?),
             HeardOf::Presence { is_online: false, .. } => drop(offline.execute(params![device_id])?),
+            HeardOf::Session { subscriptions: Some(subscriptions) } => {
+                transaction.prepare_cached(KEEP_SESSION)?.execute(params![device_id, subscriptions.bits()])?;
+            }
+            HeardOf::Session { subscriptions: None } => {
+                transaction.prepare_cached("DELETE FROM device_session WHERE device_id = ?1")?.execute([device_id])?;
+            }
             HeardOf::Report { patch } => reported.push(report(transaction, key.as_ref(), device_id, patch, *at)?),
         }
     }

@@ -13,11 +13,13 @@ use super::remembered::value_of;
 use super::status::{PUT_STATUS, count};
 use crate::model::device::ConnectionState;
 use crate::model::patch::merge;
+use crate::model::subscriptions::Subscriptions;
 
 const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge, s.generation, s.reason,
-    s.updated_at";
+    s.updated_at, n.subscriptions";
 const TABLES: &str = "main.device AS d LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
-    LEFT JOIN main.device_status AS s ON s.device_id = d.device_id";
+    LEFT JOIN main.device_status AS s ON s.device_id = d.device_id
+    LEFT JOIN main.device_session AS n ON n.device_id = d.device_id";
 
 const COUNT_ALL: &str = "SELECT CAST(value AS INTEGER) FROM main.meta WHERE key = 'devices'";
 const COUNT_BLOCKED: &str = "SELECT count(*) FROM main.device INDEXED BY device_blocked WHERE blocked = 1";
@@ -162,7 +164,8 @@ fn row_of(row: &Row<'_>, registry: &str) -> rusqlite::Result<IdentityRow> {
         generation: row.get(5)?,
         status_reason: row.get(6)?,
         status_updated: updated.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
-        keys: keys_of_row(row, 8)?,
+        subscriptions: row.get::<_, Option<i16>>(8)?.map(Subscriptions::from_bits),
+        keys: keys_of_row(row, 9)?,
     };
     Ok(columns.into_row(registry))
 }

@@ -1,6 +1,7 @@
 //! What is heard of devices: presence and reports.
 
 use fleetform::model::device::{ConnectionState, DeviceState};
+use fleetform::model::subscriptions::Subscriptions;
 use fleetform::registry::{Change, Heard, HeardOf, ImportSpec, Reported};
 use serde_json::{Value, json};
 
@@ -131,4 +132,24 @@ pub fn what_was_so_before_is_no_activity(fresh: Fresh) {
     assert_eq!((one.connection_state, one.last_activity), (ConnectionState::Connected, Some(after(5))));
     assert_eq!((two.connection_state, two.last_activity), (ConnectionState::Connected, None));
     assert_eq!((three.connection_state, three.last_activity), (ConnectionState::Disconnected, Some(after(5))));
+}
+
+pub fn a_session_outlives_its_connection_and_no_device(fresh: Fresh) {
+    let mut fleet = registered(fresh);
+    let session =
+        |device_id, subscriptions| Heard { device_id, at: after(5), what: HeardOf::Session { subscriptions } };
+    let kept = |fleet: &Fleet, id: &str| fleet.registry.devices().identity(id).unwrap().unwrap().subscriptions;
+    let some = Subscriptions { methods: true, ..Subscriptions::default() };
+    let all = Subscriptions { methods: true, desired: true, messages: true, is_silent: true };
+    hear(&mut fleet, &[session("d-1", Some(some)), session("d-2", Some(all)), session("d-9", Some(all))]);
+    assert_eq!(["d-1", "d-2", "d-3"].map(|id| kept(&fleet, id)), [Some(some), Some(all), None]);
+    hear(&mut fleet, &[session("d-1", Some(all)), session("d-2", None), presence("d-1", false, 6)]);
+    assert_eq!(["d-1", "d-2"].map(|id| kept(&fleet, id)), [Some(all), None]);
+    let listed = fleet.registry.devices().identities(None, 10).unwrap();
+    assert_eq!(listed.iter().map(|row| row.subscriptions).collect::<Vec<_>>(), [Some(all), None, None]);
+    // One that is made under its id has none.
+    fleet.delete(&["d-1"]);
+    fleet.import(&spec("b"), "IOTC_DEVICEID\nd-1\nd-9\n");
+    assert_eq!(["d-1", "d-9"].map(|id| kept(&fleet, id)), [None, None]);
+    assert_eq!(fleet.registry.flaws().unwrap(), []);
 }

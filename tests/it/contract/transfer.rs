@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use fleetform::model::outcome::{Reason, RunStatus};
+use fleetform::model::subscriptions::Subscriptions;
 use fleetform::registry::{
-    Cell, Change, ColumnKind, Contents, Flaw, FlawKind, KeptFile, Moved, NewMessage, Noted, Registry, RegistryError,
-    TABLES, Table, WholeAnswer,
+    Cell, Change, ColumnKind, Contents, Flaw, FlawKind, Heard, HeardOf, KeptFile, Moved, NewMessage, Noted, Registry,
+    RegistryError, TABLES, Table, WholeAnswer,
 };
 use serde_json::{Value, json};
 
@@ -89,6 +90,9 @@ fn in_use(fresh: Fresh) -> (Fleet, i64) {
         expires_at: after(60),
     };
     fleet.registry.write(Change::Enqueue { device_id: "d-0003", message: &message, at: now() }).unwrap();
+    let subscriptions = Some(Subscriptions { messages: true, ..Subscriptions::default() });
+    let session = Heard { device_id: "d-0003", at: now(), what: HeardOf::Session { subscriptions } };
+    fleet.registry.write(Change::Heard { from: &[session] }).unwrap();
     fleet.block(&["d-0004"]);
     fleet.delete(&["d-0002"]);
     fleet.registry.enter_epoch(4).unwrap();
@@ -136,6 +140,7 @@ pub fn every_row_reads_back_in_another_store(fresh: Fresh) {
     for table in [
         "answer",
         "message",
+        "device_session",
         "device",
         "device_key",
         "device_status",
@@ -319,6 +324,7 @@ pub fn rows_that_contradict_each_other_are_found(fresh: Fresh) {
     check("device_key", &[], &[(FlawKind::KeysWithoutDevice, "x")]);
     check("device_status", &[], &[(FlawKind::StatusWithoutDevice, "x")]);
     check("message", &[], &[(FlawKind::MessageWithoutDevice, "x")]);
+    check("device_session", &[], &[(FlawKind::SessionWithoutDevice, "x")]);
     check("left_device", &[], &[(FlawKind::LeftWithoutDevice, "x")]);
     check("late", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);
     check("answer", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);

@@ -37,9 +37,10 @@ fn flush(device: &mut Device) {
     while !matches!(device.next().unwrap(), Received::Message { topic, .. } if topic.starts_with("$iothub/twin/res")) {}
 }
 
-/// Connects with bytes and without `CleanSession`, and returns the first byte of the first message, which says whether it
-/// comes again.
-fn first_byte(site: &Site, device: &str) -> u8 {
+const MESSAGES: [&str; 2] = ["devices/d-001/messages/devicebound/#", "devices/d-002/messages/devicebound/#"];
+
+/// Connects with bytes and without `CleanSession`.
+fn open(site: &Site, device: &str) -> Raw {
     let options = site.options(device);
     let text = |text: &[u8]| [&u16::try_from(text.len()).unwrap().to_be_bytes(), text].concat();
     let mut body = [text(b"MQTT"), vec![4, 0xc0, 0, 60], text(device.as_bytes())].concat();
@@ -50,10 +51,28 @@ fn first_byte(site: &Site, device: &str) -> u8 {
     packet.extend(body);
     let mut raw = Raw::open(site);
     raw.0.write_all(&packet).unwrap();
-    let mut heard = [0; 5];
+    let mut heard = [0; 4];
     raw.0.read_exact(&mut heard).unwrap();
     assert_eq!((heard[0], heard[3]), (0x20, 0), "it is let in");
-    heard[4]
+    raw
+}
+
+/// Connects again, and returns the first byte of the first message, which says whether it comes again.
+fn first_byte(site: &Site, device: &str) -> u8 {
+    let mut heard = [0];
+    open(site, device).0.read_exact(&mut heard).unwrap();
+    heard[0]
+}
+
+/// Connects, and listens to a filter no more.
+fn unsubscribe(site: &Site, device: &str, filter: &str) {
+    let length = u8::try_from(filter.len()).unwrap();
+    let packet = [&[0xa2, length + 4, 0, 7, 0, length], filter.as_bytes()].concat();
+    let mut raw = open(site, device);
+    raw.0.write_all(&packet).unwrap();
+    let mut heard = [0; 4];
+    raw.0.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, [0xb0, 2, 0, 7]);
 }
 
 #[test]
@@ -72,6 +91,7 @@ fn messages_wait_and_come_in_order() {
         assert_eq!(send(&site, "d-001", &[wrong], "x"), 400, "{wrong:?}");
     }
     let mut device = Device::connect(&site.options("d-001")).unwrap();
+    assert!(device.subscribe(&MESSAGES[..1]));
     let (topic, text) = take(&mut device, false);
     let bag = topic.strip_prefix("devices/d-001/messages/devicebound/").unwrap();
     for part in ["%24.mid=m1", "level=3%20a", "%24.ct=text%2Fplain"] {
@@ -81,7 +101,7 @@ fn messages_wait_and_come_in_order() {
     // What it has not acknowledged comes again, and says so.
     assert_eq!(first_byte(&site, "d-001"), 0x3a);
     let mut device = Device::connect(&site.options("d-001")).unwrap();
-    assert!(device.subscribe(&["devices/d-001/messages/devicebound/#"]));
+    assert!(device.was_kept);
     assert_eq!(take(&mut device, true).1, "one");
     assert_eq!(take(&mut device, true).1, "two");
     flush(&mut device);
@@ -100,7 +120,8 @@ fn messages_wait_and_come_in_order() {
     let (topic, text) = take(&mut device, true);
     assert!(topic.ends_with("&level=4") && text == "open", "{topic}");
     flush(&mut device);
-    // They outlive the gateway.
+    // They outlive the gateway, and so does who listens to them.
+    assert!(Device::connect(&site.options("d-002")).unwrap().subscribe(&MESSAGES[1..]));
     assert_eq!(send(&site, "d-002", &[], "late"), 204);
     site.kill();
     site.start();
@@ -125,6 +146,7 @@ fn a_queue_of_messages_has_its_bounds() {
     assert_eq!(purged, (200, json!({"deviceId": "d-001", "moduleId": null, "totalMessagesPurged": 50})));
     assert_eq!(waiting(&site, "d-001"), 0);
     // One that nobody acknowledges is handed over ten times.
+    assert!(Device::connect(&site.options("d-002")).unwrap().subscribe(&MESSAGES[1..]));
     assert_eq!(send(&site, "d-002", &[], "again"), 204);
     for n in 0..10 {
         assert_eq!(first_byte(&site, "d-002"), if n == 0 { 0x32 } else { 0x3a }, "{n}");
@@ -134,6 +156,40 @@ fn a_queue_of_messages_has_its_bounds() {
     assert_eq!(send(&site, "d-002", &[("iothub-expiry", "2100-01-01T00:00:00Z")], "x"), 400);
     assert_eq!(send(&site, "d-002", &[], "last"), 204);
     assert_eq!(take(&mut device, true).1, "last");
+}
+
+#[test]
+fn what_a_device_listens_to_outlives_the_gateway() {
+    let mut site = Site::with_back_ends(2);
+    let mut device = Device::connect(&site.options("d-001")).unwrap();
+    assert!(!device.was_kept);
+    assert!(device.subscribe(&[METHODS, MESSAGES[0]]));
+    site.kill();
+    site.start();
+    // It does not say it again.
+    let mut device = Device::connect(&site.options("d-001")).unwrap();
+    assert!(device.was_kept);
+    assert_eq!(send(&site, "d-001", &[], "one"), 204);
+    assert_eq!(take(&mut device, true).1, "one");
+    job(&site, "reboot", "1", "{devices: [d-001]}", REBOOT, "");
+    assert_eq!(device.answer(200, "{}").0, "reboot");
+    // What it takes back is taken back for good, and the rest stays.
+    unsubscribe(&site, "d-001", METHODS);
+    site.kill();
+    site.start();
+    let mut device = Device::connect(&site.options("d-001")).unwrap();
+    assert!(device.was_kept);
+    site.wait_state("d-001", "Connected");
+    job(&site, "again", "1", "{devices: [d-001]}", REBOOT, "");
+    assert_eq!(site.wait_run("again", "1")["failed"], 1, "nobody listens");
+    assert_eq!(send(&site, "d-001", &[], "two"), 204);
+    assert_eq!(take(&mut device, true).1, "two");
+    // A clean session is none, and leaves none.
+    drop(Device::connect(&ClientOptions { is_new_session: true, ..site.options("d-001") }).unwrap());
+    site.wait_state("d-001", "Disconnected");
+    site.kill();
+    site.start();
+    assert!(!Device::connect(&site.options("d-001")).unwrap().was_kept);
 }
 
 /// It says once what it listens to, and never again.
