@@ -6,7 +6,7 @@
 //! cargo bench --bench fleet -- --imports            # the imports only
 //! cargo bench --bench fleet -- --reconciles         # the daemon only
 //! cargo bench --bench fleet -- --mqtt               # commands through Mosquitto only, to 100,000 devices
-//! cargo bench --bench fleet -- --gateway            # devices and back ends of IoT Hub only, to 10,000 devices
+//! cargo bench --bench fleet -- --gateway            # devices and back ends of IoT Hub only: 10,000 devices connect
 //! cargo bench --bench fleet -- --pages              # the pages only; `--runs 10000` says of how many runs
 //! cargo bench --bench fleet -- --postgres           # a registry in PostgreSQL only; see `fleet/postgres.rs`
 //! ```
@@ -25,15 +25,21 @@
 //! * reconcile: resolving the reference; with one file changed also the comparison of the two trees, and the file. What
 //!   it must reach is a time, with 10,000 files;
 //! * commands: the same messages to the same devices through the same broker, and their answers, with the same window;
-//! * the gateway: the same devices on TLS, at a listener that speaks the protocol and keeps nothing;
+//! * the gateway: the same devices on TLS, at a listener that speaks the protocol and keeps nothing; of a method job also
+//!   the same methods through Mosquitto on plain TCP; of a page of twins the select of its rows and the making of its
+//!   JSON, in one process;
 //! * pages: the same rows by SQL, or the same files of the results branch; what they must reach is a time;
 //! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the
 //!   index that an apply makes and (another tag, one of 7 values) without one.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
+#[path = "fleet/broker.rs"]
+mod broker;
 #[path = "fleet/gateway.rs"]
 mod gateway;
+#[path = "fleet/idle.rs"]
+mod idle;
 #[path = "fleet/mqtt.rs"]
 mod mqtt;
 #[path = "fleet/pages.rs"]
@@ -42,6 +48,8 @@ mod pages;
 mod postgres;
 #[path = "fleet/reconcile.rs"]
 mod reconcile;
+#[path = "fleet/twins.rs"]
+mod twins;
 
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -84,7 +92,7 @@ fn main() -> Result<(), Failure> {
     } else if has("--mqtt") {
         mqtt::measure(&folder, devices.min(100_000))
     } else if has("--gateway") {
-        gateway::measure(&folder, devices.min(10_000))
+        gateway::measure(&folder, devices)
     } else if has("--pages") {
         let runs: u32 = after("--runs").map_or(Ok(10_000), |text| text.parse())?;
         pages::measure(&folder, devices, runs)
@@ -254,7 +262,10 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
         "reconcile-halves" => return reconcile::measure(&folder.join("fleet"), Mix::Halves),
         "mqtt-devices" => return mqtt::devices(folder, false),
         "mqtt-devices-slow" => return mqtt::devices(folder, true),
-        "hub-devices" => return gateway::devices(folder),
+        "hub-devices" => return gateway::devices(folder, gateway::At::Hub),
+        "broker-devices" => return gateway::devices(folder, gateway::At::Broker),
+        "broker-back-end" => return broker::back_end(folder),
+        "raw-twins" => return twins::raw(folder),
         "bare-hub" => return gateway::bare(folder),
         "raw-mqtt" => mqtt::raw_round_trips(folder)?,
         "raw-import" => raw_import(folder)?,

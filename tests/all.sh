@@ -154,6 +154,7 @@ busy() {
     step "benchmarks, as a smoke test"
     cargo bench --locked --profile dev --bench fleet -- --devices 2000
     cargo bench --locked --profile dev --bench fleet -- --postgres --devices 2000
+    cargo bench --locked --profile dev --bench fleet -- --gateway --devices 200
 }
 
 # All other tests wait for processes and files most of the time. The busy ones run beside them, and give way.

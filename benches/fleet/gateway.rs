@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -27,37 +27,33 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::{Failure, commit, environment};
+use crate::mqtt::{Running, start_broker};
+use crate::{Failure, broker, commit, environment, idle, twins};
 
-const HOST: &str = "127.0.0.1";
+pub const HOST: &str = "127.0.0.1";
+/// Devices that are connected.
+const CONNECTED_MAX: u32 = 10_000;
+/// How long a gateway has for what follows many connections, before it is said to rest.
+const SETTLING: Duration = Duration::from_secs(5);
 /// Commands that are under way at once.
-const WINDOW: usize = 1_000;
+pub const WINDOW: usize = 1_000;
 /// Devices that connect at the same time.
 const CONNECTING: usize = 200;
 /// Policies of back ends: each may do so much a second.
 const POLICIES: usize = 8;
 /// The key of all of them.
 const KEY: &str = "YmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggMDE=";
-/// Direct methods of one connection, one after the other, and of many.
+/// Direct methods of one connection, one after the other; never more than there are devices. Many connections call five
+/// times as many.
 const METHODS: usize = 2_000;
 const CALLERS: usize = 32;
 /// Jobs that are made one after the other, and by many connections at once.
 const JOBS: usize = 200;
 const MAKERS: usize = 16;
 
-/// A process that ends with this value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Another process of this benchmark, and what it says.
 struct Phase {
-    _process: Running,
+    process: Running,
     lines: BufReader<ChildStdout>,
 }
 
@@ -67,7 +63,7 @@ impl Phase {
         command.args(["--phase", name, "--folder"]).arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Running(command.spawn()?);
         let lines = BufReader::new(process.0.stdout.take().ok_or("a pipe")?);
-        Ok(Phase { _process: process, lines })
+        Ok(Phase { process, lines })
     }
 
     /// Returns the microseconds behind a word that it says next.
@@ -79,23 +75,29 @@ impl Phase {
     }
 }
 
-/// Measures and prints the table.
+/// Measures and prints the table: at most [`CONNECTED_MAX`] of the devices connect, and queries are about all of them.
 pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
-    let mqtt = free_port()?;
-    std::fs::write(folder.join("port"), mqtt.to_string())?;
-    std::fs::write(folder.join("https"), free_port()?.to_string())?;
+    measure_connected(folder, devices.min(CONNECTED_MAX))?;
+    twins::measure(&folder.join("twins"), devices)
+}
+
+fn measure_connected(folder: &Path, devices: u32) -> Result<(), Failure> {
     make_fleet(folder, devices)?;
+    write_tokens(folder)?;
     println!("{devices} devices on TLS, a window of {WINDOW}\n");
     println!("{:<34} {:>10} {:>10} {:>7} {:>11}", "what", "bare", "gateway", "ratio", "must reach");
+    let resting = idle::time_of(devices);
 
+    let through_broker = broker_trips(folder)?;
     let mut bare = Phase::start("bare-hub", folder)?;
     let mut with_bare = Phase::start("hub-devices", folder)?;
     let bare_connects = with_bare.told("connected")?;
     let bare_trips = bare.told("trips")?;
     let bare_one = bare.told("one")?;
+    let bare_idle = idle::share_of_core(&bare.process, resting)?;
     drop((bare, with_bare));
 
-    let mut gateway = start_gateway(folder)?;
+    let mut gateway = start_gateway(folder, "100ms")?;
     let before = resident_kib(&gateway)?;
     let mut own = Phase::start("hub-devices", folder)?;
     let connects = own.told("connected")?;
@@ -105,11 +107,12 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
 
     let took = run_job(folder, "reboot-all")?;
     row("a method job on all, durable", bare_trips, took, "2.0");
+    row("  beside Mosquitto on plain TCP", through_broker, took, "1.5");
     let each = (resident.saturating_sub(before)) as f64 / f64::from(devices);
     println!("{:<34} {:>10} {:>6.1} KiB {:>7} {:>11}", "memory of a connected device", "", each, "", "30 KiB");
     println!("{:<34} {:>10} {:>6} MiB {:>7} {:>11}", "memory in all", "", resident / 1024, "", "350 MiB");
 
-    let trips = one_after_the_other(folder, METHODS)?;
+    let trips = one_after_the_other(folder)?;
     let (middle, last) = (trips[trips.len() / 2], trips[trips.len() * 99 / 100]);
     println!(
         "{:<34} {:>7} µs {:>7} µs {:>7} {:>11}",
@@ -137,12 +140,27 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
 
     gateway.0.kill()?;
     gateway.0.wait()?;
-    let _gateway = start_gateway(folder)?;
+    // At rest it looks for new commits as often as it does by default.
+    let gateway = start_gateway(folder, "30s")?;
     let back = own.told("connected")?;
     println!("{:<34} {:>10} {:>8.1} s {:>7} {:>11}", "all back after kill -9", "", back.as_secs_f64(), "", "30 s");
+    std::thread::sleep(SETTLING);
+    let share = idle::share_of_core(&gateway, resting)?;
+    idle::row(bare_idle, share);
     let took = run_job(folder, "reboot-again")?;
-    row("  and a method job on all", bare_trips, took, "2.0");
+    row("a method job on all, once more", bare_trips, took, "2.0");
+    row("  beside Mosquitto on plain TCP", through_broker, took, "1.5");
     Ok(())
+}
+
+/// Returns how long the same methods take through Mosquitto.
+fn broker_trips(folder: &Path) -> Result<Duration, Failure> {
+    let port = free_port()?;
+    std::fs::write(folder.join("broker"), port.to_string())?;
+    let _broker = start_broker(folder, port)?;
+    let mut devices = Phase::start("broker-devices", folder)?;
+    devices.told("connected")?;
+    Phase::start("broker-back-end", folder)?.told("trips")
 }
 
 fn row(name: &str, bare: Duration, ours: Duration, must: &str) {
@@ -150,17 +168,19 @@ fn row(name: &str, bare: Duration, ours: Duration, must: &str) {
     println!("{name:<34} {:>8.2} s {:>8.2} s {ratio:>7.2} {must:>11}", bare.as_secs_f64(), ours.as_secs_f64());
 }
 
-fn free_port() -> Result<u16, Failure> {
+pub fn free_port() -> Result<u16, Failure> {
     Ok(TcpListener::bind((HOST, 0))?.local_addr()?.port())
 }
 
-fn read(folder: &Path, file: &str) -> Result<String, Failure> {
+pub fn read(folder: &Path, file: &str) -> Result<String, Failure> {
     Ok(std::fs::read_to_string(folder.join(file))?)
 }
 
-/// A fleet with a hub, and a file of the devices with their tokens.
-fn make_fleet(folder: &Path, devices: u32) -> Result<(), Failure> {
+/// A fleet with a hub, its certificate and its ports.
+pub fn make_fleet(folder: &Path, devices: u32) -> Result<(), Failure> {
     crate::make_fleet(folder, devices)?;
+    std::fs::write(folder.join("port"), free_port()?.to_string())?;
+    std::fs::write(folder.join("https"), free_port()?.to_string())?;
     let own = rcgen::generate_simple_self_signed([HOST.to_string()])?;
     std::fs::write(folder.join("cert.pem"), own.cert.pem())?;
     std::fs::write(folder.join("key.pem"), own.signing_key.serialize_pem())?;
@@ -173,7 +193,11 @@ fn make_fleet(folder: &Path, devices: u32) -> Result<(), Failure> {
          link: {{iotHub: {{hostName: {HOST}, policies: {{{policies}}}}}}}\n  limits: {{inFlight: {WINDOW}}}\n"
     );
     commit(&fleet, "fleetform.yaml", &text, &[])?;
-    crate::apply_at(&environment(folder))?;
+    crate::apply_at(&environment(folder))
+}
+
+/// Writes a file of the devices with their tokens.
+fn write_tokens(folder: &Path) -> Result<(), Failure> {
     let exported = fleetform(folder).args(["device", "export", "-o", "-"]).output()?;
     let mut tokens = String::new();
     for row in String::from_utf8(exported.stdout)?.lines().skip(1) {
@@ -193,13 +217,13 @@ fn fleetform(folder: &Path) -> Command {
 }
 
 /// Starts the gateway, and returns when it listens.
-fn start_gateway(folder: &Path) -> Result<Running, Failure> {
+pub fn start_gateway(folder: &Path, interval: &str) -> Result<Running, Failure> {
     let (mqtt, https) = (read(folder, "port")?, read(folder, "https")?);
     let mut command = fleetform(folder);
     command.args(["gateway", "--mqtt", &format!("{HOST}:{mqtt}"), "--https", &format!("{HOST}:{https}")]);
     command.arg("--certificate").arg(folder.join("cert.pem")).arg("--key").arg(folder.join("key.pem"));
     let log = std::fs::File::create(folder.join("gateway.log"))?;
-    let gateway = Running(command.args(["--interval", "100ms"]).stdout(Stdio::null()).stderr(log).spawn()?);
+    let gateway = Running(command.args(["--interval", interval]).stdout(Stdio::null()).stderr(log).spawn()?);
     for port in [mqtt, https] {
         while TcpStream::connect((HOST, port.parse::<u16>()?)).is_err() {
             std::thread::sleep(Duration::from_millis(5));
@@ -245,15 +269,29 @@ fn token(key: &str, resource: &str) -> Result<String, Failure> {
     Ok(format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}"))
 }
 
+/// What a back end is answered.
+pub struct Answered {
+    pub status: u16,
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answered {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let of_line = |line: &'_ str| line.split_once(": ").filter(|(one, _)| one.eq_ignore_ascii_case(name)).is_some();
+        self.head.lines().find(|line| of_line(line)).and_then(|line| line.split_once(": ")).map(|(_, value)| value)
+    }
+}
+
 /// A back end with one connection.
-struct BackEnd {
+pub struct BackEnd {
     stream: rustls::StreamOwned<rustls::ClientConnection, TcpStream>,
     tokens: Vec<String>,
     asked: usize,
 }
 
 impl BackEnd {
-    fn connect(folder: &Path) -> Result<BackEnd, Failure> {
+    pub fn connect(folder: &Path) -> Result<BackEnd, Failure> {
         let ca = folder.join("cert.pem");
         let config = tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() })?;
         let connection = rustls::ClientConnection::new(config, ServerName::try_from(HOST)?)?;
@@ -266,25 +304,38 @@ impl BackEnd {
 
     /// Asks as the next policy, and returns the status.
     fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<u16, Failure> {
+        Ok(self.answer_to(method, path, "", body)?.status)
+    }
+
+    /// Asks as the next policy, with more lines in the head, each with its end.
+    pub fn answer_to(&mut self, method: &str, path: &str, more: &str, body: &str) -> Result<Answered, Failure> {
         let token = &self.tokens[self.asked % self.tokens.len()];
         self.asked += 1;
         let head = format!(
-            "{method} {path}?api-version=2021-04-12 HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {token}\r\n\
+            "{method} {path}?api-version=2021-04-12 HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {token}\r\n{more}\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         self.stream.write_all(head.as_bytes())?;
-        let (mut heard, mut part) = (Vec::new(), [0; 4096]);
-        loop {
+        let (mut heard, mut part) = (Vec::new(), [0; 16 * 1024]);
+        let end = loop {
             let read = self.stream.read(&mut part)?;
             heard.extend_from_slice(&part[..read]);
-            let Some(end) = heard.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-            let head = String::from_utf8_lossy(&heard[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if heard.len() >= end + 4 + length.map_or(Ok(0), str::parse::<usize>)? {
-                return Ok(head.split(' ').nth(1).ok_or("a status")?.parse()?);
+            if let Some(end) = heard.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end;
             }
+        };
+        let mut body = heard.split_off(end + 4);
+        let head = String::from_utf8(heard)?;
+        let status = head.split(' ').nth(1).ok_or("a status")?.parse()?;
+        let mut answered = Answered { status, head, body: Vec::new() };
+        let length = answered.header("content-length").map_or(Ok(0), str::parse::<usize>)?;
+        while body.len() < length {
+            let read = self.stream.read(&mut part)?;
+            body.extend_from_slice(&part[..read]);
         }
+        answered.body = body;
+        Ok(answered)
     }
 
     /// Makes a job that begins in a hundred years, and returns how long it took.
@@ -311,11 +362,11 @@ impl BackEnd {
 }
 
 /// Calls a method of one device after the other, and returns how long each took, sorted.
-fn one_after_the_other(folder: &Path, count: usize) -> Result<Vec<Duration>, Failure> {
+fn one_after_the_other(folder: &Path) -> Result<Vec<Duration>, Failure> {
     let mut back_end = BackEnd::connect(folder)?;
     let devices = read(folder, "tokens")?.lines().count();
     let mut trips = Vec::new();
-    for n in 0..count {
+    for n in 0..METHODS.min(devices) {
         let began = Instant::now();
         let status = back_end.call(n % devices)?;
         assert_eq!(status, 200, "a method is answered");
@@ -336,7 +387,7 @@ fn calls_per_second(folder: &Path) -> Result<f64, Failure> {
                     let mut back_end = BackEnd::connect(folder).map_err(|error| error.to_string())?;
                     back_end.asked = caller;
                     let mut answered = 0;
-                    for n in 0..METHODS / CALLERS * 5 {
+                    for n in 0..(METHODS.min(devices) * 5).div_ceil(CALLERS) {
                         let status =
                             back_end.call((caller + n * CALLERS) % devices).map_err(|error| error.to_string())?;
                         answered += usize::from(status == 200);
@@ -357,11 +408,16 @@ fn calls_per_second(folder: &Path) -> Result<f64, Failure> {
     Ok(answered as f64 / began.elapsed().as_secs_f64())
 }
 
+/// Returns how many jobs are made: no more than there are devices.
+fn jobs_of(folder: &Path) -> Result<usize, Failure> {
+    Ok(read(folder, "tokens")?.lines().count().min(JOBS))
+}
+
 /// Makes jobs that begin in a hundred years, one after the other. Returns the middle time of one, and the rate.
 fn jobs_per_second(folder: &Path) -> Result<(Duration, f64), Failure> {
     let mut back_end = BackEnd::connect(folder)?;
     let mut trips = Vec::new();
-    for n in 0..JOBS {
+    for n in 0..jobs_of(folder)? {
         trips.push(back_end.make_job(&format!("later-{n}"), n)?);
     }
     let all: Duration = trips.iter().sum();
@@ -372,12 +428,13 @@ fn jobs_per_second(folder: &Path) -> Result<(Duration, f64), Failure> {
 
 /// Makes such jobs by many connections at once. Returns how many a second were made.
 fn jobs_together(folder: &Path) -> Result<f64, Failure> {
+    let each = jobs_of(folder)?.div_ceil(MAKERS);
     let began = Instant::now();
     let made = std::thread::scope(|scope| {
         let make = |maker: usize| -> Result<(), String> {
             let mut back_end = BackEnd::connect(folder).map_err(|error| error.to_string())?;
             back_end.asked = maker;
-            for n in 0..JOBS / MAKERS {
+            for n in 0..each {
                 back_end.make_job(&format!("together-{maker}-{n}"), n).map_err(|error| error.to_string())?;
             }
             Ok(())
@@ -386,17 +443,37 @@ fn jobs_together(folder: &Path) -> Result<f64, Failure> {
         makers.into_iter().map(|maker| maker.join().unwrap_or(Err("a maker failed".to_string()))).collect::<Vec<_>>()
     });
     made.into_iter().collect::<Result<(), String>>()?;
-    Ok((JOBS / MAKERS * MAKERS) as f64 / began.elapsed().as_secs_f64())
+    Ok((each * MAKERS) as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Where devices connect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// At the gateway or the bare listener, with TLS and the topics of IoT Hub.
+    Hub,
+    /// At Mosquitto, with plain TCP and topics of their own.
+    Broker,
+}
+
+impl At {
+    /// Returns what a device subscribes to, and what its answers begin with.
+    fn topics(self, id: &str) -> (String, String) {
+        match self {
+            At::Hub => ("$iothub/methods/POST/#".to_string(), "$iothub/methods/res/200/?$rid=".to_string()),
+            At::Broker => (broker::asked_at(id, "#"), broker::answered_at(id)),
+        }
+    }
 }
 
 /// All devices, until stdin is closed. Says `connected` and how long it took whenever all of them are connected, and
-/// answers their methods.
-pub fn devices(folder: &Path) -> Result<(), Failure> {
+/// answers their methods. Each sends a PINGREQ whenever it has sent nothing for 30 s.
+pub fn devices(folder: &Path, at: At) -> Result<(), Failure> {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    let port: u16 = read(folder, "port")?.parse()?;
+    let is_hub = at == At::Hub;
+    let port: u16 = read(folder, if is_hub { "port" } else { "broker" })?.parse()?;
     let ca = folder.join("cert.pem");
     let tls = tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() })?;
     let tokens = read(folder, "tokens")?;
@@ -417,20 +494,20 @@ pub fn devices(folder: &Path) -> Result<(), Failure> {
             let options = ClientOptions {
                 host: HOST.to_string(),
                 port,
-                tls: Some(Arc::clone(&tls)),
+                tls: is_hub.then(|| Arc::clone(&tls)),
                 client_id: id.to_string(),
-                username: Some(format!("{HOST}/{id}/?api-version=2021-04-12")),
-                password: Some(token.as_bytes().to_vec()),
-                session_seconds: 3_600,
+                username: is_hub.then(|| format!("{HOST}/{id}/?api-version=2021-04-12")),
+                password: is_hub.then(|| token.as_bytes().to_vec()),
+                session_seconds: if is_hub { 3_600 } else { 0 },
                 is_new_session: false,
                 will: None,
                 packet_bytes_max: 1 << 20,
                 receive_max: 4,
             };
-            let all = Arc::clone(&all);
+            let (all, topics) = (Arc::clone(&all), at.topics(id));
             devices.spawn(async move {
                 loop {
-                    if all.connect_and_answer(&options).await.is_err() {
+                    if all.connect_and_answer(&options, &topics).await.is_err() {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
@@ -452,11 +529,15 @@ struct Standing {
 
 impl Standing {
     /// One connection of a device, until it ends.
-    async fn connect_and_answer(&self, options: &ClientOptions) -> Result<(), Failure> {
+    async fn connect_and_answer(
+        &self,
+        options: &ClientOptions,
+        (listens, answers): &(String, String),
+    ) -> Result<(), Failure> {
         let (mut connection, early) = {
             let _turn = self.turns.acquire().await?;
             let (mut connection, _) = Connection::open(options, Version::V311).await?;
-            connection.subscribe(&["$iothub/methods/POST/#".to_string()])?;
+            connection.subscribe(std::slice::from_ref(listens))?;
             loop {
                 let mut received: Vec<Received> = connection.received().collect();
                 if let Some(at) = received.iter().position(|one| matches!(one, Received::Subscribed { .. })) {
@@ -470,7 +551,7 @@ impl Standing {
         {
             println!("connected {}", began.elapsed().as_micros());
         }
-        let ended = answer(&mut connection, early).await;
+        let ended = answer(&mut connection, answers, early).await;
         if self.connected.fetch_sub(1, Ordering::Relaxed) == self.count
             && let Ok(mut began) = self.began.lock()
         {
@@ -481,7 +562,7 @@ impl Standing {
 }
 
 /// Answers the methods of a device.
-async fn answer(connection: &mut Connection, early: Vec<Received>) -> Result<(), Failure> {
+async fn answer(connection: &mut Connection, answers: &str, early: Vec<Received>) -> Result<(), Failure> {
     let body: Arc<[u8]> = b"{\"done\":true}".as_slice().into();
     let mut received = early;
     loop {
@@ -489,7 +570,7 @@ async fn answer(connection: &mut Connection, early: Vec<Received>) -> Result<(),
             let Received::Message { topic, packet_id, .. } = received else { continue };
             packet_id.into_iter().for_each(|packet_id| connection.acknowledge(packet_id));
             let Some((_, rid)) = topic.split_once("$rid=") else { continue };
-            let (topic, payload) = (format!("$iothub/methods/res/200/?$rid={rid}"), Arc::clone(&body));
+            let (topic, payload) = (format!("{answers}{rid}"), Arc::clone(&body));
             connection.publish(&Publication { topic, payload, is_retained: false, expires_after: None })?;
         }
         connection.turn(true).await?;
@@ -546,7 +627,7 @@ pub fn bare(folder: &Path) -> Result<(), Failure> {
         }
         println!("trips {}", began.elapsed().as_micros());
         let mut trips = Vec::new();
-        for n in 0..METHODS {
+        for n in 0..METHODS.min(count) {
             let began = Instant::now();
             devices[n % count].send(n)?;
             heard.recv().await;
@@ -570,6 +651,7 @@ async fn serve(
     tell: &mpsc::UnboundedSender<Heard>,
 ) -> Result<(), Failure> {
     let mut core = mqtt::Connection::<role::Server>::new(mqtt::Version::V3_1_1);
+    core.set_auto_ping_response(true);
     let (order, mut orders) = mpsc::unbounded_channel::<usize>();
     let mut input = [0; 2048];
     let mut events = VecDeque::new();

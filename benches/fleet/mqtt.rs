@@ -21,7 +21,7 @@ use crate::{Failure, Measured, commit, environment, phase, row};
 const WINDOW: usize = 1_000;
 
 /// A process that ends with this value.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -39,18 +39,7 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     );
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     std::fs::write(folder.join("port"), port.to_string())?;
-    let config = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_inflight_messages 0\n\
-         max_queued_messages 0\n"
-    );
-    std::fs::write(folder.join("mosquitto.conf"), config)?;
-    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-    let mut broker = Command::new("mosquitto");
-    broker.env("PATH", path).arg("-c").arg(folder.join("mosquitto.conf"));
-    let _broker = Running(broker.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let _broker = start_broker(folder, port)?;
     make_fleet(folder, devices, port)?;
     phase("apply", folder)?;
     {
@@ -67,6 +56,23 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     let least = Measured { took: Duration::from_millis(u64::from(some) / 10), peak_kib: 0 };
     row(&format!("{some} commands, 50-150 ms"), &least, &ours, "1.3");
     Ok(())
+}
+
+/// Starts Mosquitto on plain TCP, and returns when it listens.
+pub fn start_broker(folder: &Path, port: u16) -> Result<Running, Failure> {
+    let config = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_inflight_messages 0\n\
+         max_queued_messages 0\n"
+    );
+    std::fs::write(folder.join("mosquitto.conf"), config)?;
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut broker = Command::new("mosquitto");
+    broker.env("PATH", path).arg("-c").arg(folder.join("mosquitto.conf"));
+    let broker = Running(broker.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(broker)
 }
 
 fn answer(folder: &Path, phase: &str) -> Result<Running, Failure> {
