@@ -49,6 +49,18 @@ pub trait Devices {
         visit: &mut dyn FnMut(Device) -> ControlFlow<()>,
     ) -> Result<(), RegistryError>;
 
+    /// Calls `visit` for each device that the filter selects, with what its twin shows beside it, as [`Devices::each`].
+    /// Messages that have expired at a time are not counted.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn each_twin(
+        &self,
+        filter: &DeviceFilter,
+        now: Timestamp,
+        visit: &mut dyn FnMut(TwinRow) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError>;
+
     /// Returns one device; `None` when it is not there.
     ///
     /// # Errors
@@ -200,6 +212,15 @@ impl Request {
     pub fn all() -> Request {
         Request::new(Selection::Matching { template: None, conditions: Vec::new() }, Vec::new())
     }
+}
+
+/// A device with what its twin shows beside it.
+#[derive(Debug, Clone)]
+pub struct TwinRow {
+    pub device: Device,
+    pub identity: IdentityRow,
+    /// Messages that wait for the device.
+    pub messages: u64,
 }
 
 /// The number of devices that a request selects, and that it passes over.

@@ -1,6 +1,8 @@
 //! Single devices, written at once: twins and identities are state, and no work that is planned. Who did it goes to the
 //! results branch.
 
+use std::ops::ControlFlow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -10,13 +12,14 @@ use super::desk::Desk;
 use super::{Caller, HubError};
 use crate::execute::direct_entry;
 use crate::model::device::{Authentication, Device};
+use crate::model::fleet::Declared;
 use crate::model::id::DeviceId;
 use crate::model::patch::{Section, violations};
 use crate::prepare::{models_of, owner};
 use crate::query::{self, Query};
 use crate::registry::{
     Answer, Change, DeviceFilter, DeviceKeys, IdentityRow, IdentityWrite, IfMatch, NewIdentity, Registry, Statistics,
-    TwinWrite, twin_etag,
+    TwinRow, TwinWrite, twin_etag,
 };
 use crate::results::DirectRow;
 
@@ -101,36 +104,27 @@ impl Desk<'_> {
         after: Option<&str>,
         (limit, now): (usize, Timestamp),
     ) -> Result<(Vec<HubTwin>, Option<String>), HubError> {
+        let declared = self.declared()?;
         let filter = DeviceFilter {
-            query: self.with_models(condition)?,
+            query: with_models(&declared, condition),
             organization: None,
             after: after.map(str::to_string),
             // One more says whether there is a next page.
             limit: Some(limit as u64 + 1),
         };
-        let registry = self.registry()?;
-        let mut found = Vec::new();
-        registry.each_device(&filter, |device| {
-            found.push(device);
-            Ok::<(), HubError>(())
+        let registry = self.workspace.open_for_reading(&declared.fleet)?;
+        let (mut found, mut is_last) = (Vec::new(), true);
+        registry.devices().each_twin(&filter, now, &mut |TwinRow { device, identity, messages }| {
+            if found.len() == limit {
+                is_last = false;
+                return ControlFlow::Break(());
+            }
+            let etag = twin_etag(&device.tags, &device.desired);
+            found.push(HubTwin { device, etag, identity: Some(identity), messages });
+            ControlFlow::Continue(())
         })?;
-        let next = if found.len() > limit { found.get(limit - 1).map(|last| last.device_id.clone()) } else { None };
-        found.truncate(limit);
-        let ids: Vec<String> = found.iter().map(|one| one.device_id.clone()).collect();
-        let counts = registry.devices().message_counts(&ids, now)?;
-        let twins: Result<Vec<HubTwin>, HubError> = found
-            .into_iter()
-            .map(|one| {
-                let messages = counts.get(&one.device_id).copied().unwrap_or_default();
-                twin_of(&registry, one, messages)
-            })
-            .collect();
-        Ok((twins?, next))
-    }
-
-    fn with_models(&mut self, condition: Option<&Query>) -> Result<Option<Query>, HubError> {
-        let declared = self.declared()?;
-        Ok(condition.map(|condition| query::with_models(condition, &models_of(&declared))))
+        let next = found.last().filter(|_| !is_last).map(|last: &HubTwin| last.device.device_id.clone());
+        Ok((found, next))
     }
 
     /// Calls `visit` for each device that a condition selects.
@@ -138,8 +132,9 @@ impl Desk<'_> {
     /// # Errors
     /// The registry cannot be read.
     pub fn each_device(&mut self, condition: Option<&Query>, mut visit: impl FnMut(Device)) -> Result<(), HubError> {
-        let filter = DeviceFilter { query: self.with_models(condition)?, ..DeviceFilter::default() };
-        self.registry()?.each_device(&filter, |device| {
+        let declared = self.declared()?;
+        let filter = DeviceFilter { query: with_models(&declared, condition), ..DeviceFilter::default() };
+        self.workspace.open_for_reading(&declared.fleet)?.each_device(&filter, |device| {
             visit(device);
             Ok::<(), HubError>(())
         })
@@ -150,8 +145,9 @@ impl Desk<'_> {
     /// # Errors
     /// The registry cannot be read.
     pub fn count_devices(&mut self, condition: Option<&Query>) -> Result<u64, HubError> {
-        let filter = DeviceFilter { query: self.with_models(condition)?, ..DeviceFilter::default() };
-        Ok(self.registry()?.devices().count(&filter.request())?.selected)
+        let declared = self.declared()?;
+        let filter = DeviceFilter { query: with_models(&declared, condition), ..DeviceFilter::default() };
+        Ok(self.workspace.open_for_reading(&declared.fleet)?.devices().count(&filter.request())?.selected)
     }
 
     /// Writes a twin, at once.
@@ -386,6 +382,10 @@ pub(super) fn commit_identity(
     let (about, entry) = (about(now), note.entry(now));
     let answers = registry.commit(&[write, Change::Report { about: &about, entry: &entry }])?;
     Ok(answers.into_iter().next().map_or(IdentityWrite::Unknown, Answer::into_identity))
+}
+
+fn with_models(declared: &Declared, condition: Option<&Query>) -> Option<Query> {
+    condition.map(|condition| query::with_models(condition, &models_of(declared)))
 }
 
 fn twin_of(registry: &Registry, device: Device, messages: u64) -> Result<HubTwin, HubError> {

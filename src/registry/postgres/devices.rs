@@ -2,15 +2,18 @@
 
 use std::ops::ControlFlow;
 
+use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use super::super::bounds::Condition;
 use super::super::sql::Param;
-use super::super::{DeviceFilter, DeviceKeys, RegistryError};
+use super::super::{DeviceFilter, DeviceKeys, RegistryError, TwinRow};
 use super::PostgresStore;
 use super::connection::{Connection, bound};
 use super::fault::Fault;
+use super::identities::{IDENTITY_COLUMN_COUNT, STATUS_COLUMNS, identity_beside, registry_of};
 use super::json::stored_text;
-use super::rows::{DEVICE_COLUMNS, device_of_row, malformed};
+use super::rows::{DEVICE_COLUMN_COUNT, DEVICE_COLUMNS, device_of_row, malformed, number_of};
 use crate::model::device::{Authentication, Device};
 
 impl PostgresStore {
@@ -21,20 +24,53 @@ impl PostgresStore {
     ) -> Result<(), RegistryError> {
         self.visit("read devices", |connection| {
             connection.in_snapshot(|| {
-                let mut condition = self.condition(connection, &filter.request())?;
-                let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
-                if let Some(after) = &filter.after {
-                    condition.params.push(Param::Text(stored_text(after).into_owned()));
-                    condition.sql = format!("({}) AND d.device_id > ${}", condition.sql, condition.params.len());
-                }
-                let text = format!(
-                    "SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE {} ORDER BY d.device_id{limit}",
-                    self.source(),
-                    condition.sql
-                );
-                connection.each(&text, &bound(&condition.params), &mut |row| Ok(visit(device_of_row(row)?)))
+                let Condition { sql, params } = self.filtered(connection, filter)?;
+                let text = format!("SELECT {DEVICE_COLUMNS} FROM {} AS d {sql}", self.source());
+                connection.each(&text, &bound(&params), &mut |row| Ok(visit(device_of_row(row)?)))
             })
         })
+    }
+
+    pub(super) fn visit_twins(
+        &self,
+        filter: &DeviceFilter,
+        now: Timestamp,
+        visit: &mut dyn FnMut(TwinRow) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError> {
+        self.visit("read twins", |connection| {
+            connection.in_snapshot(|| {
+                let registry = registry_of(connection)?;
+                let Condition { sql, mut params } = self.filtered(connection, filter)?;
+                params.push(Param::Integer(now.as_microsecond()));
+                let text = format!(
+                    "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS},
+                        (SELECT count(*) FROM message AS m
+                         WHERE m.device_id = d.device_id AND m.expires_at > ${}::bigint)
+                     FROM {} AS d LEFT JOIN device_key AS k ON k.device_id = d.device_id
+                        LEFT JOIN device_status AS s ON s.device_id = d.device_id
+                        LEFT JOIN device_session AS n ON n.device_id = d.device_id {sql}",
+                    params.len(),
+                    self.source(),
+                );
+                connection.each(&text, &bound(&params), &mut |row| {
+                    let device = device_of_row(row)?;
+                    let identity = identity_beside(&device, row, DEVICE_COLUMN_COUNT, &registry)?;
+                    let messages = number_of(row, DEVICE_COLUMN_COUNT + IDENTITY_COLUMN_COUNT)?;
+                    Ok(visit(TwinRow { device, identity, messages }))
+                })
+            })
+        })
+    }
+
+    /// Returns what comes behind the tables of a statement that selects what a filter does, with its parameters.
+    fn filtered(&self, connection: &Connection, filter: &DeviceFilter) -> Result<Condition, Fault> {
+        let Condition { mut sql, mut params } = self.condition(connection, &filter.request())?;
+        if let Some(after) = &filter.after {
+            params.push(Param::Text(stored_text(after).into_owned()));
+            sql = format!("({sql}) AND d.device_id > ${}", params.len());
+        }
+        let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+        Ok(Condition { sql: format!("WHERE {sql} ORDER BY d.device_id{limit}"), params })
     }
 
     pub(super) fn device_of(&self, device_id: &str) -> Result<Option<Device>, RegistryError> {

@@ -14,6 +14,8 @@ pub(super) const DEVICE_COLUMNS: &str = "d.device_id, d.device_name, d.template,
      d.simulated, d.iot_edge, d.connection_state, d.last_activity, d.edge_manifest, d.tags::text, d.cloud::text, \
      d.desired::text, d.desired_version, d.reported::text, d.reported_version";
 
+pub(super) const DEVICE_COLUMN_COUNT: usize = 17;
+
 /// Returns the device of a row of [`DEVICE_COLUMNS`].
 pub(super) fn device_of_row(row: &Row) -> Result<Device, Fault> {
     let (state, connection): (&str, &str) = (row.try_get(4)?, row.try_get(8)?);

@@ -11,7 +11,7 @@ use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
     Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, OutcomeCount, PendingRows, QueuedMessage,
-    RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
+    RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, TwinRow, Waits, WholeAnswer,
 };
 use super::{SqliteStore, indexes, remembered};
 use crate::ledger::OpenRun;
@@ -41,6 +41,15 @@ impl Devices for SqliteStore {
         visit: &mut dyn FnMut(Device) -> ControlFlow<()>,
     ) -> Result<(), RegistryError> {
         self.visit_devices(filter, visit)
+    }
+
+    fn each_twin(
+        &self,
+        filter: &DeviceFilter,
+        now: Timestamp,
+        visit: &mut dyn FnMut(TwinRow) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError> {
+        self.visit_twins(filter, now, visit)
     }
 
     fn get(&self, device_id: &str) -> Result<Option<Device>, RegistryError> {
