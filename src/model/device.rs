@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::secret::shown;
+use super::secret::shown_if_hidden;
 
 /// The columns of IoT Central's device export, in its order; an import knows the same ones.
 pub const IOTC_COLUMNS: [&str; 6] = [
@@ -152,7 +152,7 @@ impl Device {
 }
 
 fn with_version(section: &Value, version: u64) -> Value {
-    let mut section = shown(section);
+    let mut section = shown_if_hidden(section).into_owned();
     if let Some(members) = section.as_object_mut() {
         members.insert("$version".into(), Value::from(version));
     }

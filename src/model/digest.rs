@@ -1,7 +1,6 @@
 //! Digests: SHA-256 (FIPS 180-4) over canonical JSON or over bytes, shown as 64 lower-case hex digits.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
@@ -27,6 +26,13 @@ impl Digest {
     /// Returns the digest of a value's canonical JSON.
     pub fn of_json(value: &Value) -> Digest {
         Digest::of_bytes(canonical_json(value).as_bytes())
+    }
+
+    /// Returns the digest of the canonical JSON of an array.
+    pub fn of_json_items<'a>(items: impl IntoIterator<Item = &'a Value>) -> Digest {
+        let mut text = Vec::new();
+        write_items(items, &mut text);
+        Digest::of_bytes(&text)
     }
 
     /// Returns the digest of a sequence of texts; each is framed by its length, so `["ab"]` and `["a", "b"]` differ.
@@ -104,40 +110,45 @@ impl fmt::Debug for Digest {
 /// is not the scheme of RFC 8785, which writes every number as an IEEE 754 double and sorts keys by UTF-16 units: `1`
 /// and `1.0` would be one, and integers beyond 2^53 would lose digits. The digests on results branches depend on it.
 pub fn canonical_json(value: &Value) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     write_canonical(value, &mut text);
-    text
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
-fn write_canonical(value: &Value, text: &mut String) {
+fn write_canonical(value: &Value, text: &mut Vec<u8>) {
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            write!(text, "{value}").expect("writing to a String cannot fail");
-        }
-        Value::Array(items) => {
-            text.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    text.push(',');
-                }
-                write_canonical(item, text);
-            }
-            text.push(']');
-        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => write_plain(value, text),
+        Value::Array(items) => write_items(items, text),
         Value::Object(members) => {
             let mut sorted: Vec<_> = members.iter().collect();
             sorted.sort_by(|left, right| left.0.cmp(right.0));
-            text.push('{');
+            text.push(b'{');
             for (at, (key, member)) in sorted.into_iter().enumerate() {
                 if at > 0 {
-                    text.push(',');
+                    text.push(b',');
                 }
-                write!(text, "{}:", Value::String(key.clone())).expect("writing to a String cannot fail");
+                write_plain(key, text);
+                text.push(b':');
                 write_canonical(member, text);
             }
-            text.push('}');
+            text.push(b'}');
         }
     }
+}
+
+fn write_items<'a>(items: impl IntoIterator<Item = &'a Value>, text: &mut Vec<u8>) {
+    text.push(b'[');
+    for (at, item) in items.into_iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        write_canonical(item, text);
+    }
+    text.push(b']');
+}
+
+fn write_plain(value: &(impl serde::Serialize + ?Sized), text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("writing to memory cannot fail");
 }
 
 #[cfg(test)]
@@ -149,6 +160,8 @@ mod tests {
         let one: Value = serde_json::from_str(r#"{"b": [1, {"d": null, "c": "x"}], "a": 1.5}"#).unwrap();
         assert_eq!(canonical_json(&one), r#"{"a":1.5,"b":[1,{"c":"x","d":null}]}"#);
         assert_eq!(Digest::parse(&Digest::of_json(&one).to_string()), Some(Digest::of_json(&one)));
+        let two = Value::from("\u{e9}\"\n");
+        assert_eq!(Digest::of_json_items([&one, &two]), Digest::of_json(&Value::from(vec![one, two])));
     }
 
     /// Test case 2 of RFC 4231 with its key filled up by zeros, as HMAC does itself.

@@ -224,6 +224,20 @@ pub fn shown(value: &Value) -> Value {
     })
 }
 
+/// Returns a value as [`shown`], itself where it has neither references nor marks.
+pub fn shown_if_hidden(value: &Value) -> Cow<'_, Value> {
+    if hides(value) { Cow::Owned(shown(value)) } else { Cow::Borrowed(value) }
+}
+
+fn hides(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_mark(text),
+        Value::Array(items) => items.iter().any(hides),
+        Value::Object(members) => is_reference(members) || members.values().any(hides),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// Takes the members out of an object that hold a text of ours: they stand for values that were left out.
 pub fn drop_reserved(members: &mut Map<String, Value>) {
     fn holds_one(value: &Value) -> bool {

@@ -21,7 +21,7 @@ impl Identity<'_> {
             self.keys;
         let text =
             |key: &Option<Vec<u8>>| key.as_ref().map(|key| base64::engine::general_purpose::STANDARD.encode(key));
-        etag_of(&json!([
+        let content = json!([
             self.is_blocked,
             self.iot_edge,
             authentication.as_str(),
@@ -29,16 +29,17 @@ impl Identity<'_> {
             text(secondary_key),
             primary_thumbprint,
             secondary_thumbprint,
-        ]))
+        ]);
+        etag_of(&Digest::of_json(&content))
     }
 }
 
 /// Returns the ETag of a twin: a digest of its tags and desired properties.
 pub fn twin_etag(tags: &Value, desired: &Value) -> String {
-    etag_of(&json!([tags, desired]))
+    etag_of(&Digest::of_json_items([tags, desired]))
 }
 
 /// 64 bits are enough to notice a change, and too few to say anything about a key.
-fn etag_of(value: &Value) -> String {
-    Digest::of_json(value).to_string()[..16].to_string()
+fn etag_of(content: &Digest) -> String {
+    format!("{:016x}", content.seed())
 }

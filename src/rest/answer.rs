@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::LOG_TARGET;
@@ -125,21 +126,30 @@ impl From<HubError> for Fault {
     }
 }
 
+/// Returns a value as JSON.
+pub fn json_of(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
+    serde_json::to_vec(value).expect("the keys of what is answered are texts")
+}
+
 /// Returns an answer with a body.
-pub fn answer(status: StatusCode, body: &Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
+pub fn answer(status: StatusCode, body: &(impl Serialize + ?Sized)) -> Response {
+    answer_of(status, json_of(body))
+}
+
+fn answer_of(status: StatusCode, json: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(json));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 
 /// Returns an answer with a body, 200.
-pub fn ok(body: &Value) -> Response {
+pub fn ok(body: &(impl Serialize + ?Sized)) -> Response {
     answer(StatusCode::OK, body)
 }
 
 /// Returns an answer with a body and its ETag, 200.
-pub fn tagged(body: &Value, etag: &str) -> Response {
+pub fn tagged(body: &(impl Serialize + ?Sized), etag: &str) -> Response {
     let mut response = ok(body);
     if let Ok(value) = HeaderValue::from_str(&format!("\"{etag}\"")) {
         response.headers_mut().insert(header::ETAG, value);
@@ -155,8 +165,13 @@ pub fn nothing() -> Response {
 }
 
 /// Returns a page of a list: what its items are, and where the next page begins.
-pub fn page(items: Vec<Value>, item_type: &'static str, continuation: Option<String>) -> Response {
-    let mut response = ok(&Value::Array(items));
+pub fn page(items: &[Value], item_type: &'static str, continuation: Option<String>) -> Response {
+    page_of(json_of(items), item_type, continuation)
+}
+
+/// Returns a page of items that are JSON already.
+pub fn page_of(json: Vec<u8>, item_type: &'static str, continuation: Option<String>) -> Response {
+    let mut response = answer_of(StatusCode::OK, json);
     let headers = response.headers_mut();
     headers.insert(ITEM_TYPE, HeaderValue::from_static(item_type));
     // Node asks for ever when it is there and empty.

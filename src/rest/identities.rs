@@ -51,7 +51,7 @@ pub async fn list(asked: &Asked) -> Result<Response, Fault> {
     };
     let (rows, messages) = asked.served.desks.read(read).await?;
     let shown = rows.iter().zip(messages).map(|(row, messages)| identity_json(row, messages, shows_keys));
-    Ok(answer::ok(&shown.collect()))
+    Ok(answer::ok(&shown.collect::<Vec<Value>>()))
 }
 
 /// `PUT /devices/{id}`: makes it without If-Match, and updates it with one

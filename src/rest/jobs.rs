@@ -81,7 +81,7 @@ pub async fn list(asked: &Asked) -> Result<Response, Fault> {
     let page: Vec<Value> = behind.iter().take(most).map(|job| job_json(job)).collect();
     let last = behind.get(most.saturating_sub(1)).filter(|_| behind.len() > most);
     let next = last.map(|job| asked.token(&query, &[&job.id]));
-    Ok(answer::page(page, "JobResponse", next))
+    Ok(answer::page(&page, "JobResponse", next))
 }
 
 /// Returns a job as IoT Hub's `JobResponse`.

@@ -8,6 +8,7 @@ use super::aggregate::aggregated;
 use super::answer::{self, Fault};
 use super::asked::{Asked, time};
 use super::throttle::Operation;
+use super::twins::Twin;
 use super::{tokens, twins};
 use crate::model::hub::HubRight;
 use crate::ops::hub::whole;
@@ -52,7 +53,7 @@ async fn rows(
     let left = left.map(|left| left.saturating_sub(page.rows.len()));
     let next = page.next.as_ref().filter(|_| left != Some(0));
     let next = next.map(|(job, device)| asked.token(text, &[job, device, &left_text(left)]));
-    Ok(answer::page(page.rows, "DeviceJob", next))
+    Ok(answer::page(&page.rows, "DeviceJob", next))
 }
 
 async fn devices(
@@ -70,24 +71,29 @@ async fn devices(
     let left = left_of(&select, place.as_deref());
     let after = place.and_then(|place| place.into_iter().next());
     let most = left.map_or(most, |left| most.min(left));
-    let (items, next) = asked
+    // What is long is made on the thread that has read it.
+    let (count, json, next) = asked
         .served
         .desks
         .read(move |desk| {
             if select.is_aggregate() {
-                return Ok((aggregated(desk, &select, condition.as_ref())?, None));
+                let rows = aggregated(desk, &select, condition.as_ref())?;
+                return Ok((rows.len(), answer::json_of(&rows), None));
             }
             let (found, next) = desk.twins(condition.as_ref(), after.as_deref(), (most, time()))?;
-            let items = found.iter().map(|one| match &select.columns {
-                Columns::All => twins::twin_json(one),
-                Columns::Listed(columns) => twins::projected(&twins::twin_json(one), columns),
-            });
-            Ok((items.collect::<Vec<Value>>(), next))
+            let json = match &select.columns {
+                Columns::All => answer::json_of(&found.iter().map(Twin).collect::<Vec<_>>()),
+                Columns::Listed(columns) => {
+                    let rows = found.iter().map(|one| twins::projected(&Twin(one).value(), columns));
+                    answer::json_of(&rows.collect::<Vec<Value>>())
+                }
+            };
+            Ok((found.len(), json, next))
         })
         .await?;
-    let left = left.map(|left| left.saturating_sub(items.len()));
+    let left = left.map(|left| left.saturating_sub(count));
     let next = next.filter(|_| left != Some(0)).map(|device| asked.token(text, &[&device, &left_text(left)]));
-    Ok(answer::page(items, item_type, next))
+    Ok(answer::page_of(json, item_type, next))
 }
 
 /// Returns how many items of `TOP` are left at a place, whose last part says so; `None` without it.

@@ -1,8 +1,12 @@
 //! Twins and direct methods: `/twins`.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
+use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::LOG_TARGET;
@@ -13,6 +17,7 @@ use crate::link::{CallError, DirectAnswer, DirectCall};
 use crate::model::device::Device;
 use crate::model::hub::HubRight;
 use crate::model::limits;
+use crate::model::secret::shown_if_hidden;
 use crate::model::text::sanitize_line;
 use crate::ops::hub::{HubTwin, NotedCall, TwinPatch, timeout};
 use crate::query::{self, Column, ColumnValue};
@@ -30,7 +35,7 @@ pub async fn get(asked: &Asked, id: &str) -> Result<Response, Fault> {
     asked.admitted.needs(HubRight::RegistryRead)?;
     let id = id.to_string();
     let twin = asked.served.desks.read(move |desk| desk.twin(&id, time())).await?;
-    Ok(answer::tagged(&twin_json(&twin), &twin.etag))
+    Ok(answer::tagged(&Twin(&twin), &twin.etag))
 }
 
 /// `PATCH /twins/{id}`, and `PUT`, which replaces
@@ -56,7 +61,7 @@ pub async fn write(asked: &Asked, id: &str, replaces: bool) -> Result<Response, 
         asked.served.switchboard.tell_desired(id, told, written.twin.device.desired_version);
     }
     asked.served.noted();
-    Ok(answer::tagged(&twin_json(&written.twin), &written.twin.etag))
+    Ok(answer::tagged(&Twin(&written.twin), &written.twin.etag))
 }
 
 /// `POST /twins/{id}/methods`
@@ -155,48 +160,152 @@ pub fn time_or_never(time: Option<Timestamp>) -> String {
     time.map_or_else(|| NEVER.to_string(), |time| time.to_string())
 }
 
-/// Returns a twin as IoT Hub shows it.
-pub fn twin_json(twin: &HubTwin) -> Value {
-    let HubTwin { device, etag, identity, messages } = twin;
-    let mut shown = facts(device);
-    shown["etag"] = json!(etag);
-    shown["version"] = json!(device.desired_version);
-    shown["cloudToDeviceMessageCount"] = json!(messages);
-    if let Some(identity) = identity {
-        shown["deviceEtag"] = json!(identity.etag);
-        shown["statusReason"] = json!(identity.status_reason);
-        shown["statusUpdateTime"] = json!(time_or_never(identity.status_updated));
-        shown["authenticationType"] = json!(identity.keys.authentication.as_str());
-        shown["x509Thumbprint"] = json!({
-            "primaryThumbprint": identity.keys.primary_thumbprint,
-            "secondaryThumbprint": identity.keys.secondary_thumbprint,
+/// A twin as IoT Hub shows it.
+pub struct Twin<'a>(pub &'a HubTwin);
+
+impl Twin<'_> {
+    pub fn value(&self) -> Value {
+        serde_json::to_value(self).expect("its keys are texts")
+    }
+}
+
+impl Serialize for Twin<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let HubTwin { device, etag, identity, messages } = self.0;
+        let at = time_or_never(device.last_activity);
+        let mut facts = Facts::of(device, &at);
+        let Properties { desired, reported } = &mut facts.properties;
+        let last_updated_version = Some(device.desired_version);
+        desired.metadata = Some(Metadata { last_updated: &at, last_updated_version });
+        reported.metadata = Some(Metadata { last_updated: &at, last_updated_version: None });
+        let identity = identity.as_ref().map(|identity| IdentityFacts {
+            authentication_type: identity.keys.authentication.as_str(),
+            device_etag: &identity.etag,
+            status_reason: identity.status_reason.as_deref(),
+            status_update_time: time_or_never(identity.status_updated),
+            x509_thumbprint: Thumbprints {
+                primary_thumbprint: identity.keys.primary_thumbprint.as_deref(),
+                secondary_thumbprint: identity.keys.secondary_thumbprint.as_deref(),
+            },
         });
+        let version = device.desired_version;
+        TwinFacts { facts, identity, cloud_to_device_message_count: *messages, etag, version }.serialize(serializer)
     }
-    let at = time_or_never(device.last_activity);
-    for (section, version) in [("desired", device.desired_version), ("reported", device.reported_version)] {
-        let mut metadata = json!({"$lastUpdated": at});
-        if section == "desired" {
-            metadata["$lastUpdatedVersion"] = json!(version);
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TwinFacts<'a> {
+    #[serde(flatten)]
+    facts: Facts<'a>,
+    #[serde(flatten)]
+    identity: Option<IdentityFacts<'a>>,
+    cloud_to_device_message_count: u64,
+    etag: &'a str,
+    version: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IdentityFacts<'a> {
+    authentication_type: &'static str,
+    device_etag: &'a str,
+    status_reason: Option<&'a str>,
+    status_update_time: String,
+    x509_thumbprint: Thumbprints<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Thumbprints<'a> {
+    primary_thumbprint: Option<&'a str>,
+    secondary_thumbprint: Option<&'a str>,
+}
+
+/// What a query can read of a device.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts<'a> {
+    device_id: &'a str,
+    device_name: &'a str,
+    status: &'static str,
+    connection_state: &'static str,
+    last_activity_time: &'a str,
+    template: Option<&'a str>,
+    organization: Option<&'a str>,
+    tags: &'a Value,
+    properties: Properties<'a>,
+    capabilities: Capabilities,
+}
+
+#[derive(Serialize)]
+struct Properties<'a> {
+    desired: Section<'a>,
+    reported: Section<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Capabilities {
+    iot_edge: bool,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    #[serde(rename = "$lastUpdated")]
+    last_updated: &'a str,
+    #[serde(rename = "$lastUpdatedVersion", skip_serializing_if = "Option::is_none")]
+    last_updated_version: Option<u64>,
+}
+
+/// A section of a twin without the marks of its secrets.
+struct Section<'a> {
+    members: Cow<'a, Value>,
+    version: u64,
+    metadata: Option<Metadata<'a>>,
+}
+
+impl Serialize for Section<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(metadata) = &self.metadata {
+            map.serialize_entry("$metadata", metadata)?;
         }
-        shown["properties"][section]["$metadata"] = metadata;
+        map.serialize_entry("$version", &self.version)?;
+        let members = self.members.as_object().into_iter().flatten();
+        for (key, value) in members.filter(|(key, _)| !matches!(key.as_str(), "$metadata" | "$version")) {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
-    shown
+}
+
+impl<'a> Facts<'a> {
+    /// `at` is when the device was heard last.
+    fn of(device: &'a Device, at: &'a str) -> Facts<'a> {
+        let section = |members, version| Section { members: shown_if_hidden(members), version, metadata: None };
+        Facts {
+            device_id: &device.device_id,
+            device_name: &device.device_name,
+            status: query::status(device.blocked),
+            connection_state: device.connection_state.as_str(),
+            last_activity_time: at,
+            template: device.template.as_deref(),
+            organization: device.organization.as_deref(),
+            tags: &device.tags,
+            properties: Properties {
+                desired: section(&device.desired, device.desired_version),
+                reported: section(&device.reported, device.reported_version),
+            },
+            capabilities: Capabilities { iot_edge: device.iot_edge },
+        }
+    }
 }
 
 /// Returns what a query can read of a device.
 pub fn facts(device: &Device) -> Value {
-    json!({
-        "deviceId": device.device_id,
-        "deviceName": device.device_name,
-        "status": query::status(device.blocked),
-        "connectionState": device.connection_state.as_str(),
-        "lastActivityTime": time_or_never(device.last_activity),
-        "template": device.template,
-        "organization": device.organization,
-        "tags": device.tags,
-        "properties": {"desired": device.desired_with_version(), "reported": device.reported_with_version()},
-        "capabilities": {"iotEdge": device.iot_edge},
-    })
+    let at = time_or_never(device.last_activity);
+    serde_json::to_value(Facts::of(device, &at)).expect("its keys are texts")
 }
 
 /// Returns the value at a path of a twin, its first name in any case; `None` when there is none.
