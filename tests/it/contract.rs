@@ -367,6 +367,7 @@ macro_rules! contract {
                 a_message_is_handed_over_a_few_times
                 an_acknowledged_message_is_gone
                 a_queue_is_purged
+                a_twin_comes_with_its_identity_and_its_messages
                 a_deleted_device_takes_its_messages_along
             }
             secrets {

@@ -1,9 +1,13 @@
 //! Messages to devices, which wait until they are acknowledged.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use fleetform::model::limits;
-use fleetform::registry::{Change, Enqueued, NewMessage, QueuedMessage};
+use fleetform::query;
+use fleetform::registry::{
+    Change, DeviceFilter, DeviceKeys, Enqueued, IfMatch, NewIdentity, NewMessage, QueuedMessage, TwinRow,
+};
 use serde_json::json;
 
 use super::Fresh;
@@ -149,4 +153,51 @@ pub fn a_deleted_device_takes_its_messages_along(fresh: Fresh) {
     assert_eq!(["d-0000", "d-0001", "d-0002"].map(|id| sequences(&fleet, id)), [vec![], vec![], vec![numbers[2]]]);
     assert_eq!(waiting(&fleet, "d-0002", 0)[0].message.expires_at, after(3_600));
     assert!(now() < after(3_600));
+}
+
+/// What is read at once is what is read one after the other, of devices of an import and of others.
+pub fn a_twin_comes_with_its_identity_and_its_messages(fresh: Fresh) {
+    let mut fleet = Fleet::with_devices(fresh, 4);
+    let identity = NewIdentity {
+        keys: DeviceKeys { primary_key: Some(vec![7; 32]), secondary_key: Some(vec![8; 32]), ..DeviceKeys::default() },
+        is_blocked: true,
+        status_reason: Some("stolen, it's said".to_string()),
+        iot_edge: true,
+        template: None,
+        organization: None,
+        tags: Some(json!({"floor": "3"})),
+        desired: Some(json!({"level": 1.5})),
+    };
+    let put = Change::PutIdentity { device_id: "e-1", if_match: IfMatch::Absent, identity: &identity, at: now() };
+    fleet.registry.write(put).unwrap();
+    for text in ["one", "two"] {
+        queued(&mut fleet, "d-0001", text);
+    }
+    enqueue(&mut fleet, "e-1", &message("brief", 10), 0);
+
+    let twins = |filter: &DeviceFilter, seconds: i64, most: usize| {
+        let mut twins: Vec<TwinRow> = Vec::new();
+        let mut keep = |twin| {
+            twins.push(twin);
+            if twins.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        fleet.registry.devices().each_twin(filter, after(seconds), &mut keep).unwrap();
+        twins
+    };
+    let ids = |twins: &[TwinRow]| twins.iter().map(|twin| twin.device.device_id.clone()).collect::<Vec<_>>();
+    let all = twins(&DeviceFilter::default(), 0, usize::MAX);
+    assert_eq!(ids(&all), ["d-0000", "d-0001", "d-0002", "d-0003", "e-1"]);
+    for TwinRow { device, identity, .. } in &all {
+        assert_eq!(fleet.registry.devices().get(&device.device_id).unwrap().as_ref(), Some(device));
+        assert_eq!(fleet.registry.devices().identity(&device.device_id).unwrap().as_ref(), Some(identity));
+    }
+    let messages = |twins: &[TwinRow]| twins.iter().map(|twin| twin.messages).collect::<Vec<_>>();
+    assert_eq!(messages(&all), [0, 2, 0, 0, 1]);
+    assert_eq!(messages(&twins(&DeviceFilter::default(), 10, usize::MAX)), [0, 2, 0, 0, 0], "one has expired");
+
+    let page = DeviceFilter { after: Some("d-0000".to_string()), limit: Some(3), ..DeviceFilter::default() };
+    assert_eq!(ids(&twins(&page, 0, usize::MAX)), ["d-0001", "d-0002", "d-0003"]);
+    assert_eq!(ids(&twins(&page, 0, 2)), ["d-0001", "d-0002"]);
+    let query = Some(query::parse("tags.floor = '3' AND blocked = true").unwrap());
+    assert_eq!(ids(&twins(&DeviceFilter { query, ..page }, 0, usize::MAX)), ["e-1"]);
 }
