@@ -2,18 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::super::bounds::Condition;
 use super::super::sql::Param;
-use super::super::{DeviceFilter, DeviceKeys, RegistryError, TwinRow};
+use super::super::{DeviceFilter, DeviceKeys, RegistryError};
 use super::PostgresStore;
 use super::connection::{Connection, bound};
 use super::fault::Fault;
-use super::identities::{IDENTITY_COLUMN_COUNT, STATUS_COLUMNS, identity_beside, registry_of};
 use super::json::stored_text;
-use super::rows::{DEVICE_COLUMN_COUNT, DEVICE_COLUMNS, device_of_row, malformed, number_of};
+use super::rows::{DEVICE_COLUMNS, device_of_row, malformed};
 use crate::model::device::{Authentication, Device};
 
 impl PostgresStore {
@@ -31,39 +29,8 @@ impl PostgresStore {
         })
     }
 
-    pub(super) fn visit_twins(
-        &self,
-        filter: &DeviceFilter,
-        now: Timestamp,
-        visit: &mut dyn FnMut(TwinRow) -> ControlFlow<()>,
-    ) -> Result<(), RegistryError> {
-        self.visit("read twins", |connection| {
-            connection.in_snapshot(|| {
-                let registry = registry_of(connection)?;
-                let Condition { sql, mut params } = self.filtered(connection, filter)?;
-                params.push(Param::Integer(now.as_microsecond()));
-                let text = format!(
-                    "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS},
-                        (SELECT count(*) FROM message AS m
-                         WHERE m.device_id = d.device_id AND m.expires_at > ${}::bigint)
-                     FROM {} AS d LEFT JOIN device_key AS k ON k.device_id = d.device_id
-                        LEFT JOIN device_status AS s ON s.device_id = d.device_id
-                        LEFT JOIN device_session AS n ON n.device_id = d.device_id {sql}",
-                    params.len(),
-                    self.source(),
-                );
-                connection.each(&text, &bound(&params), &mut |row| {
-                    let device = device_of_row(row)?;
-                    let identity = identity_beside(&device, row, DEVICE_COLUMN_COUNT, &registry)?;
-                    let messages = number_of(row, DEVICE_COLUMN_COUNT + IDENTITY_COLUMN_COUNT)?;
-                    Ok(visit(TwinRow { device, identity, messages }))
-                })
-            })
-        })
-    }
-
     /// Returns what comes behind the tables of a statement that selects what a filter does, with its parameters.
-    fn filtered(&self, connection: &Connection, filter: &DeviceFilter) -> Result<Condition, Fault> {
+    pub(super) fn filtered(&self, connection: &Connection, filter: &DeviceFilter) -> Result<Condition, Fault> {
         let Condition { mut sql, mut params } = self.condition(connection, &filter.request())?;
         if let Some(after) = &filter.after {
             params.push(Param::Text(stored_text(after).into_owned()));

@@ -14,16 +14,12 @@ use super::json::{read_text, stored, stored_text};
 use super::remembered::value_of;
 use super::rows::{malformed, micros_of, number_of};
 use super::status::{ON_STATUS, count};
-use crate::model::device::{ConnectionState, Device};
+use crate::model::device::ConnectionState;
 use crate::model::patch::merge;
 use crate::model::subscriptions::Subscriptions;
 
 const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge, s.generation, s.reason,
     s.updated_at, n.subscriptions";
-/// The columns that an identity has beside those of its device, with those of its keys behind them.
-pub(super) const STATUS_COLUMNS: &str = "s.generation, s.reason, s.updated_at, n.subscriptions";
-/// Those and [`KEY_COLUMNS`].
-pub(super) const IDENTITY_COLUMN_COUNT: usize = 10;
 const TABLES: &str = "device AS d LEFT JOIN device_key AS k ON k.device_id = d.device_id
     LEFT JOIN device_status AS s ON s.device_id = d.device_id
     LEFT JOIN device_session AS n ON n.device_id = d.device_id";
@@ -151,23 +147,6 @@ fn find(connection: &Connection, device_id: &str, lock: &str) -> Result<Option<I
 /// Returns the text by which the generations of a registry differ from those of others.
 pub(super) fn registry_of(connection: &Connection) -> Result<String, Fault> {
     value_of(connection, IDENTITY)?.ok_or_else(|| malformed(IDENTITY))
-}
-
-/// Returns the identity of a device whose row has [`STATUS_COLUMNS`] and [`KEY_COLUMNS`] from `first` on.
-pub(super) fn identity_beside(device: &Device, row: &Row, first: usize, registry: &str) -> Result<IdentityRow, Fault> {
-    let columns = Columns {
-        device_id: device.device_id.clone(),
-        connection_state: device.connection_state,
-        last_activity: device.last_activity,
-        blocked: device.blocked,
-        iot_edge: device.iot_edge,
-        generation: row.try_get(first)?,
-        status_reason: row.try_get::<_, Option<String>>(first + 1)?.map(read_text),
-        status_updated: micros_of(row, first + 2)?,
-        subscriptions: row.try_get::<_, Option<i16>>(first + 3)?.map(Subscriptions::from_bits),
-        keys: keys_of_row(row, first + 4)?,
-    };
-    Ok(columns.into_row(registry))
 }
 
 fn row_of(row: &Row, registry: &str) -> Result<IdentityRow, Fault> {

@@ -42,6 +42,7 @@ mod settings;
 mod single;
 mod status;
 mod transfer;
+mod twin_rows;
 mod twins;
 mod write;
 mod writer;

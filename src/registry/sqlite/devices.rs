@@ -2,15 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
 use super::super::bounds::Condition;
 use super::super::sql::Param;
-use super::super::{DeviceFilter, DeviceKeys, RegistryError, TwinRow};
+use super::super::{DeviceFilter, DeviceKeys, RegistryError};
 use super::SqliteStore;
-use super::identities::{IDENTITY_COLUMN_COUNT, STATUS_COLUMNS, identity_beside, registry_of};
-use super::rows::{DEVICE_COLUMN_COUNT, DEVICE_COLUMNS, device_of_row};
+use super::rows::{DEVICE_COLUMNS, device_of_row};
 use crate::model::device::{Authentication, Device};
 
 /// The columns of a device's keys in the order that [`keys_of_row`] reads; NULL for a device that has none.
@@ -57,44 +55,8 @@ impl SqliteStore {
         read().map_err(|e| self.error("read devices", e))
     }
 
-    pub(super) fn visit_twins(
-        &self,
-        filter: &DeviceFilter,
-        now: Timestamp,
-        visit: &mut dyn FnMut(TwinRow) -> ControlFlow<()>,
-    ) -> Result<(), RegistryError> {
-        let mut read = || {
-            let registry = registry_of(&self.connection)?;
-            let Condition { sql, mut params } = self.filtered(filter)?;
-            params.push(Param::Integer(now.as_microsecond()));
-            let text = format!(
-                "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS},
-                    (SELECT count(*) FROM main.message AS m
-                     WHERE m.device_id = d.device_id AND m.expires_at > ?{})
-                 FROM {} AS d LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
-                    LEFT JOIN main.device_status AS s ON s.device_id = d.device_id
-                    LEFT JOIN main.device_session AS n ON n.device_id = d.device_id {sql}",
-                params.len(),
-                self.source(),
-            );
-            // Pages of one query come one after the other.
-            let mut statement = self.connection.prepare_cached(&text)?;
-            let mut rows = statement.query(rusqlite::params_from_iter(params))?;
-            while let Some(row) = rows.next()? {
-                let device = device_of_row(row)?;
-                let identity = identity_beside(&device, row, DEVICE_COLUMN_COUNT, &registry)?;
-                let messages = row.get(DEVICE_COLUMN_COUNT + IDENTITY_COLUMN_COUNT)?;
-                if visit(TwinRow { device, identity, messages }).is_break() {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        read().map_err(|e| self.error("read twins", e))
-    }
-
     /// Returns what comes behind the tables of a statement that selects what a filter does, with its parameters.
-    fn filtered(&self, filter: &DeviceFilter) -> rusqlite::Result<Condition> {
+    pub(super) fn filtered(&self, filter: &DeviceFilter) -> rusqlite::Result<Condition> {
         let Condition { mut sql, mut params } = self.condition(&filter.request())?;
         if let Some(after) = &filter.after {
             params.push(Param::Text(after.clone()));

@@ -11,16 +11,12 @@ use super::SqliteStore;
 use super::devices::{KEY_COLUMNS, keys_of_row};
 use super::remembered::value_of;
 use super::status::{PUT_STATUS, count};
-use crate::model::device::{ConnectionState, Device};
+use crate::model::device::ConnectionState;
 use crate::model::patch::merge;
 use crate::model::subscriptions::Subscriptions;
 
 const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge, s.generation, s.reason,
     s.updated_at, n.subscriptions";
-/// The columns that an identity has beside those of its device, with those of its keys behind them.
-pub(super) const STATUS_COLUMNS: &str = "s.generation, s.reason, s.updated_at, n.subscriptions";
-/// Those and [`KEY_COLUMNS`].
-pub(super) const IDENTITY_COLUMN_COUNT: usize = 10;
 const TABLES: &str = "main.device AS d LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
     LEFT JOIN main.device_status AS s ON s.device_id = d.device_id
     LEFT JOIN main.device_session AS n ON n.device_id = d.device_id";
@@ -154,29 +150,6 @@ fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option<Ide
 /// Returns the text by which the generations of a registry differ from those of others.
 pub(super) fn registry_of(connection: &Connection) -> rusqlite::Result<String> {
     Ok(value_of(connection, IDENTITY)?.unwrap_or_default())
-}
-
-/// Returns the identity of a device whose row has [`STATUS_COLUMNS`] and [`KEY_COLUMNS`] from `first` on.
-pub(super) fn identity_beside(
-    device: &Device,
-    row: &Row<'_>,
-    first: usize,
-    registry: &str,
-) -> rusqlite::Result<IdentityRow> {
-    let updated: Option<i64> = row.get(first + 2)?;
-    let columns = Columns {
-        device_id: device.device_id.clone(),
-        connection_state: device.connection_state,
-        last_activity: device.last_activity,
-        blocked: device.blocked,
-        iot_edge: device.iot_edge,
-        generation: row.get(first)?,
-        status_reason: row.get(first + 1)?,
-        status_updated: updated.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
-        subscriptions: row.get::<_, Option<i16>>(first + 3)?.map(Subscriptions::from_bits),
-        keys: keys_of_row(row, first + 4)?,
-    };
-    Ok(columns.into_row(registry))
 }
 
 fn row_of(row: &Row<'_>, registry: &str) -> rusqlite::Result<IdentityRow> {

@@ -34,6 +34,7 @@ mod secrets;
 mod single;
 mod status;
 mod transfer;
+mod twin_rows;
 mod twins;
 mod write;
 
