@@ -16,7 +16,7 @@ use crate::model::id::Name;
 use crate::model::outcome::RunStatus;
 use crate::model::text::sanitize_line;
 use crate::ops::watch::{Look, Note};
-use crate::ops::{Environment, alerts};
+use crate::ops::{Environment, PassedOver, alerts};
 
 /// The commands that alerts may run.
 #[derive(Debug, Clone, Default, Args)]
@@ -55,6 +55,8 @@ pub struct Alarm {
     /// The documents that were held before.
     held: BTreeSet<String>,
     commit: Option<String>,
+    /// The address of the document because of which the newest commit is passed over, and why.
+    passed_over: Option<(String, String)>,
     is_push_denied: bool,
 }
 
@@ -80,11 +82,15 @@ impl Alarm {
                 }
                 self.held = rows.into_keys().collect();
             }
+            Note::Trouble { passed_over: Some(newest), .. } => self.pass_over(Some(newest), now),
             Note::Progress(Progress::RunFinished { record }) => self.ended(record, now),
             Note::Missed { job, run, reason } => {
                 self.tell(AlertKind::OccurrenceMissed, format!("job/{job} run {run}"), reason.to_string(), now);
             }
-            Note::Looked(Look { is_push_denied, push_failure, .. }) => {
+            Note::Looked(Look { is_push_denied, push_failure, passed_over, .. }) => {
+                if passed_over.is_none() {
+                    self.pass_over(None, now);
+                }
                 if *is_push_denied && !self.is_push_denied {
                     let why = push_failure.unwrap_or("it does not say why").to_string();
                     self.tell(AlertKind::RemoteRefused, "the remote".to_string(), why, now);
@@ -99,6 +105,22 @@ impl Alarm {
             | Note::Link { .. }
             | Note::Recovered => {}
         }
+    }
+
+    /// Tells of the document because of which the newest commit is passed over; withdraws one that is mended.
+    fn pass_over(&mut self, newest: Option<&PassedOver>, now: Timestamp) {
+        let newest = newest.map(|one| (one.address(), one.hold.why.clone()));
+        if newest == self.passed_over {
+            return;
+        }
+        if let Some((document, _)) = &self.passed_over {
+            let receivers = self.receivers.iter().map(|(_, receiver)| receiver);
+            receivers.for_each(|receiver| receiver.withdraw(AlertKind::DocumentHeld, document));
+        }
+        if let Some((document, why)) = &newest {
+            self.tell(AlertKind::DocumentHeld, document.clone(), why.clone(), now);
+        }
+        self.passed_over = newest;
     }
 
     /// Sends what waits.

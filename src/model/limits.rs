@@ -37,6 +37,8 @@ pub const DEVICE_AUTHORITIES_MAX: usize = 100;
 pub const DEVICE_NAME_CHARS_MAX: usize = 148;
 /// Sentences about what was done that are kept for the pages of those who did it.
 pub const PAGE_NOTES_MAX: usize = 256;
+/// Commits that are looked back for one whose Fleet document can be used.
+pub const COMMITS_BACK_MAX: usize = 100;
 /// The most time of a call of the remote for a stop that somebody waits for.
 pub const STOP_CALL_TIME_MAX: Duration = Duration::from_secs(20);
 /// Levels of organizations below the root (IoT Central).

@@ -110,9 +110,13 @@ pub struct FollowedSource {
     pub address: String,
     #[serde(default)]
     pub branch: String,
-    /// The commit at the branch's tip when it was last read; `None` before.
+    /// The commit at the branch's tip when it was last read, else the newest before it that can be used; `None` before.
     #[serde(default)]
     pub commit: Option<String>,
+    /// The commit at the branch's tip when its Fleet document cannot be used: `commit` stays in force, and the document
+    /// is among those that are held. `None` when the tip can be used.
+    #[serde(default)]
+    pub passed_over: Option<String>,
     /// The digest of the declared tree that the last successful reconcile acted on.
     #[serde(default)]
     pub tree_digest: Option<String>,

@@ -1,6 +1,7 @@
 //! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told
 //! otherwise. Nothing is sent here; `apply` and the daemon act on the commit.
 
+mod passed_over;
 mod pushed;
 
 use super::{Environment, OpsError, Workspace};
@@ -16,6 +17,7 @@ use crate::model::outcome::RunStatus;
 use crate::model::text::sanitize_line;
 use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View, records_of, with_schema_line};
 use crate::repo::FleetTree;
+use passed_over::refuse_passed_over;
 
 /// What to do to a job or schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,6 +260,10 @@ fn suspend(
     commits: bool,
 ) -> Result<Edited, OpsError> {
     let Suspended { file, name, written, message } = suspended(workspace, files, name, (stops, wish), commits)?;
+    if wish.is_some() {
+        // The commit will be one on that.
+        refuse_passed_over(&Files::read_all(workspace, TreeChoice::Head, OnError::Hold)?, &workspace.repo.head()?)?;
+    }
     match written {
         Some(written) => write(workspace, file, written, name, &message, commits),
         None => Ok(Edited::unchanged(&file, &name)),

@@ -27,6 +27,6 @@ pub mod validate;
 pub mod watch;
 
 pub use crate::prepare::{
-    AllowedSecrets, Caveats, Destination, Environment, Findings, Kept, Trust, Variables, Workspace,
+    AllowedSecrets, Caveats, Destination, Environment, Findings, Kept, PassedOver, Trust, Variables, Workspace,
 };
 pub use crate::reconcile::ReconcileError as OpsError;

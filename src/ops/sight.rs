@@ -44,8 +44,11 @@ impl Sights {
             None if verified.is_governed => Rule::Distrusted,
             None => Rule::Open,
         };
+        // What is declared is shown as of an older commit then, as pages do.
+        let older = || Files::read(&workspace, TreeChoice::Newest, OnError::Hold).ok()?.declared;
+        let declared = files.declared.clone().or_else(older);
         let mut organizations = BTreeMap::new();
-        if let Some(declared) = &files.declared {
+        if let Some(declared) = declared {
             let jobs = declared.jobs.values().map(|job| (&job.name, &job.organization));
             let schedules = declared.schedules.values().map(|one| (&one.name, &one.job.organization));
             for (name, organization) in jobs.chain(schedules) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::status::Snapshot;
-use crate::prepare::{Files, OWN_FOLDER, OnError, TreeChoice, View, unfinished_of};
+use crate::prepare::{Files, OWN_FOLDER, OnError, PassedOver, TreeChoice, View, unfinished_of};
 use crate::registry::Noted;
 use crate::repo::{Behind, LastChange, NamedCommit};
 
@@ -89,6 +89,8 @@ pub struct FleetStatus {
     pub name: String,
     /// The newest commit that declares something.
     pub head: String,
+    /// That commit when its Fleet document cannot be used: what is shown is of the one before it.
+    pub passed_over: Option<Arc<PassedOver>>,
     /// The commit that was applied last, here or by what the branch has; `None` before the first.
     pub applied: Option<String>,
     /// Runs that have not ended: claimed, running, stopped.
@@ -198,6 +200,7 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
     Ok(FleetStatus {
         name: fleet.name.to_string(),
         head: workspace.repo.head()?,
+        passed_over: view.files.passed_over.clone(),
         applied: match registry.branch_copy().noted(Noted::AppliedHead)? {
             Some(applied) => Some(applied),
             None => branch.last_source()?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::kept::KeptFiles;
 use super::load::{load, load_valid_again, load_valid_without};
+use super::passed_over::PassedOver;
 use super::verified::{Trust, Verified};
 use super::verify::verify;
 use super::{Findings, PrepareError, Workspace};
@@ -31,8 +32,8 @@ pub enum TreeChoice<'a> {
     Revision(&'a str),
     /// The work tree as it would be with these bytes at a path, relative to the fleet's folder.
     WorkTreeWith { path: &'a str, bytes: &'a [u8] },
-    /// `HEAD` where it is valid, else the work tree where that is, else the first of the work tree and `HEAD` of which
-    /// something can be used: for commands that look at what was done.
+    /// `HEAD` where it is valid, else the work tree where that is, else the first of the work tree, `HEAD` and the
+    /// commits before it of which something can be used: for commands that look at what was done.
     Newest,
 }
 
@@ -55,6 +56,9 @@ pub struct Files<'w> {
     pub declared: Option<Arc<Declared>>,
     /// What cannot.
     pub held: Arc<HeldDocuments>,
+    /// The newer commit in place of which these files were read, because it cannot be used; what is wrong with it is
+    /// in `held`. `None` for the files that were asked for.
+    pub passed_over: Option<Arc<PassedOver>>,
 }
 
 impl<'w> Files<'w> {
@@ -96,23 +100,6 @@ impl<'w> Files<'w> {
         Ok(Files::of_tree(tree, (&workspace.repo, branch.as_deref()), on_error, &mut ParsedFiles::default()))
     }
 
-    /// Reads `HEAD` where all of it can be used, else the work tree where all of that can. With [`OnError::Hold`], else
-    /// what can be used of the work tree, else of `HEAD`.
-    fn read_newest(workspace: &'w Workspace, on_error: OnError) -> Result<Files<'w>, PrepareError> {
-        if let Ok(files) = Files::read(workspace, TreeChoice::Head, OnError::Refuse) {
-            return Ok(files);
-        }
-        let error = match Files::read(workspace, TreeChoice::WorkTree, OnError::Refuse) {
-            Err(error) if on_error == OnError::Hold => error,
-            whole => return whole,
-        };
-        let usable = [TreeChoice::WorkTree, TreeChoice::Head].into_iter().find_map(|choice| {
-            let files = Files::read_all(workspace, choice, OnError::Hold).ok()?;
-            files.declared.is_some().then_some(files)
-        });
-        usable.ok_or(error)
-    }
-
     /// Returns what was read before, where it still holds.
     fn kept(workspace: &'w Workspace, on_error: OnError) -> Result<Option<Files<'w>>, PrepareError> {
         let repo = &workspace.repo;
@@ -129,13 +116,14 @@ impl<'w> Files<'w> {
             loaded: Arc::clone(&kept.loaded),
             declared: Some(Arc::clone(&kept.declared)),
             held: Arc::clone(&kept.held),
+            passed_over: None,
         }))
     }
 
     /// Keeps what was read of a commit: a work tree may be another one at the next look.
     fn keep(&self, workspace: &Workspace) {
         let (Some(tree), Some(declared)) = (&self.tree.tree, &self.declared) else { return };
-        if !workspace.kept().keeps() || self.puts_results_on_source() {
+        if !workspace.kept().keeps() || self.puts_results_on_source() || self.passed_over.is_some() {
             return;
         }
         workspace.kept().keep_files(KeptFiles {
@@ -163,7 +151,7 @@ impl<'w> Files<'w> {
         };
         refuse_results_on(branch, repo, &mut loaded);
         let declared = loaded.declared.take().map(Arc::new);
-        Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held) }
+        Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held), passed_over: None }
     }
 
     /// Verifies the history of a commit, when the fleet restricts who may change what. With a change, the commits that it
@@ -217,7 +205,7 @@ impl<'w> Files<'w> {
         refuse_results_on(branch, repo, &mut loaded);
         loaded.diagnostics.extend(verified.diagnostics(&loaded));
         let declared = loaded.declared.take().filter(|_| verified.distrust().is_none()).map(Arc::new);
-        Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held) }
+        Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held), passed_over: None }
     }
 
     /// Returns what is declared, all of it valid.
@@ -244,6 +232,11 @@ impl<'w> Files<'w> {
     /// Returns all that was found, as an error.
     pub fn invalid(&self) -> PrepareError {
         PrepareError::Invalid(Box::new(self.findings(Diagnostics::new())))
+    }
+
+    /// Returns true when a daemon takes up the commit of these files.
+    pub fn is_usable(&self) -> bool {
+        self.declared.is_some() && !self.puts_results_on_source()
     }
 
     /// Returns true when the results would go to the branch that the files are declared on, or cannot go to theirs.

@@ -90,6 +90,28 @@ impl Followed {
         (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::Null))
     }
 
+    /// Pushes a file to the followed branch, and waits until the daemon holds so many documents.
+    fn push(&self, path: &str, text: &str, held: u64) {
+        let clone = folder();
+        git(clone.path(), &["clone", "-q", self.remote.path().to_str().unwrap(), "fleet"]);
+        let fleet = clone.path().join("fleet");
+        std::fs::write(fleet.join(path), text).unwrap();
+        git(&fleet, &["add", "-A"]);
+        git(&fleet, &["-c", "user.name=B", "-c", "user.email=b@example.com", "commit", "-q", "-m", "change it"]);
+        git(&fleet, &["push", "-q", "origin", "HEAD:main"]);
+        crate::servers::wait_until("it is taken up", || self.status()["held_count"] == json!(held));
+    }
+
+    /// Returns what the daemon says of itself.
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.served.ask("/status", &[]).expect(200).body).unwrap()
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let answer = self.served.ask(path, &[&self.bearer(), "Accept: application/json"]).expect(200);
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
     fn stop(&self) -> (u16, Value) {
         self.act("/jobs/reboot/runs/1/stop", "{\"reason\": \"smoke in hall 3\"}")
     }
@@ -193,4 +215,47 @@ fn a_stop_goes_on_from_what_others_have_pushed_meanwhile() {
     let (status, done) = followed.stop();
     assert_eq!((status, &done["branch"]), (200, &json!(null)), "{done}");
     assert_eq!(git(followed.remote.path(), &["rev-parse", "main^"]), other);
+}
+
+#[test]
+fn a_fleet_document_that_cannot_be_used_leaves_the_pages_with_the_last_one() {
+    let followed = Followed::new();
+    let fleet = git(followed.remote.path(), &["show", "main:fleetform.yaml"]);
+    let commit = git(followed.remote.path(), &["rev-parse", "main"]);
+    followed.push("fleetform.yaml", &fleet.replace("results:", "result:"), 1);
+    let broken = git(followed.remote.path(), &["rev-parse", "main"]);
+    let status = followed.status();
+    assert_eq!((&status["source"]["passed_over"], &status["source"]["commit"]), (&json!(broken), &json!(commit)));
+    assert_eq!(
+        (&status["held"][0]["address"], &status["held"][0]["file"]),
+        (&json!("fleet/acme"), &json!("fleetform.yaml"))
+    );
+    // It cannot take up changes, which an alert says: it is ready to do what was declared before.
+    followed.served.ask("/readyz", &[]).expect(200);
+    let metrics = followed.served.ask("/metrics", &[]).expect(200).body;
+    assert!(metrics.contains("fleetform_held_documents 1.0\n"), "{metrics}");
+    let now = followed.json("/");
+    assert_eq!((&now["running"][0]["job"], &now["held_total"]), (&json!("reboot"), &json!(1)), "{now:#}");
+    assert_eq!(now["held"][0]["changed_in"], json!(broken), "{now:#}");
+    let note = now["notes"].to_string();
+    assert!(note.contains("The newest commit cannot be used") && note.contains("fleetform.yaml:"), "{note}");
+    assert_eq!(followed.page()["progress"]["completed"], json!(3));
+    for path in ["/jobs", "/devices", "/devices/d-001", "/schedules", "/groups", "/imports", "/failing"] {
+        followed.json(path);
+    }
+    let shown = crate::world::fleetform().arg("-C").arg(followed.home.path().join("fleet")).arg("status").output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    assert!(
+        shown.contains("\ninvalid    fleetform.yaml:") && shown.contains("\nheld       fleetform.yaml:"),
+        "{shown}"
+    );
+    // What needs a commit says so; a block needs none.
+    let (status, problem) = followed.stop();
+    assert_eq!(status, 409, "{problem}");
+    assert!(problem["error"].as_str().unwrap().contains("fleetform.yaml:"), "{problem}");
+    assert_eq!(followed.act("/devices/d-003/block", "{\"reason\": \"burnt\"}").0, 200);
+    followed.push("fleetform.yaml", &format!("{fleet}\n"), 0);
+    assert_eq!(followed.status()["source"]["passed_over"], json!(null));
+    assert_eq!(followed.stop().0, 200);
+    followed.until("stopped", |page| page["progress"]["status"] == "stopped");
 }

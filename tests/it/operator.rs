@@ -123,16 +123,17 @@ fn status_says_what_it_knows_and_what_it_cannot_read() {
     world.commit("Break the fleet");
     let text = lines(&world);
     assert!(text.contains("fleet      acme\n"), "{text}");
-    assert!(text.contains("(as the daemon had it)\n"), "{text}");
-    let unread = text.lines().find(|line| line.starts_with("unread     ")).unwrap();
-    assert!(unread.contains("the declared files are invalid: fleetform.yaml:4: FF"), "{unread}");
-    assert!(unread.ends_with("; `fleetform validate` shows them."), "{unread}");
+    // What was declared before goes on, and is shown.
+    let invalid = text.lines().find(|line| line.starts_with("invalid    ")).unwrap();
+    assert!(invalid.starts_with("invalid    fleetform.yaml:4: FF206 fleet/acme: "), "{invalid}");
+    assert!(invalid.ends_with("What was declared before goes on.") && text.contains("runs       0 open\n"), "{text}");
     let status = world.run(&["status", "--json"]).expect(0).json().remove(0);
-    assert_eq!(status["fleet"], Value::Null);
-    assert!(status["fleet_error"].as_str().unwrap().starts_with("the declared files are invalid: "), "{status}");
+    assert_eq!(status["fleet_error"], Value::Null);
+    let passed_over = &status["fleet"]["passed_over"];
+    assert_eq!((&passed_over["file"], &passed_over["line"]), (&json!("fleetform.yaml"), &json!(4)), "{status}");
     world.write("fleetform.yaml", fleet);
     world.commit("Mend the fleet");
-    assert_eq!(world.run(&["status", "--json"]).expect(0).json()[0]["fleet_error"], Value::Null);
+    assert_eq!(world.run(&["status", "--json"]).expect(0).json()[0]["fleet"]["passed_over"], Value::Null);
     // What a process has not brought into the file yet would be read in its place.
     for part in ["fleet.db-wal", "fleet.db-shm"] {
         drop(std::fs::remove_file(world.file(&format!(".fleetform/{part}"))));
@@ -140,6 +141,10 @@ fn status_says_what_it_knows_and_what_it_cannot_read() {
     world.write(".fleetform/fleet.db", "no database at all, but longer than its header would be: ".repeat(20));
     let text = lines(&world);
     assert!(text.contains("unread     ") && text.contains("fleet.db"), "{text}");
+    assert!(text.contains("(as the daemon had it)\n"), "{text}");
+    let status = world.run(&["status", "--json"]).expect(0).json().remove(0);
+    assert_eq!(status["fleet"], Value::Null);
+    assert!(status["fleet_error"].as_str().unwrap().contains("fleet.db"), "{status}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 mod kept;
 mod registering;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -135,6 +136,15 @@ impl Hub {
     }
 
     fn start(&mut self) {
+        let devices = self.said().matches("listening for devices").count();
+        self.start_rest();
+        wait_until("the gateway listens for devices", || {
+            self.said().matches("listening for devices").count() > devices
+        });
+    }
+
+    /// Starts a gateway that may hold, and listens for back ends alone then.
+    fn start_rest(&mut self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = fleetform();
         command.arg("-C").arg(self.world.path()).arg("gateway");
@@ -145,13 +155,8 @@ impl Hub {
         command.env("FLEETFORM_ALLOW_SECRETS", "env:HUB_OWNER,env:HUB_READER");
         command.args(["--log-filter", "debug"]).stdout(Stdio::null()).stderr(log);
         let began = self.said().matches("listening for back ends").count();
-        let devices = self.said().matches("listening for devices").count();
         self.gateway = Some(Process::start(&mut command));
-        wait_until("the gateway listens", || {
-            let said = self.said();
-            said.matches("listening for back ends").count() > began
-                && said.matches("listening for devices").count() > devices
-        });
+        wait_until("the gateway listens", || self.said().matches("listening for back ends").count() > began);
     }
 
     /// Kills it without a word.

@@ -17,6 +17,7 @@ mod registry;
 mod review;
 mod schedule;
 mod serve;
+mod shown;
 mod simulate;
 mod snapshot;
 mod status;

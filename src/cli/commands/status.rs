@@ -36,6 +36,7 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
         json!({
             "fleet": fleet.name,
             "commit": fleet.head,
+            "passed_over": fleet.passed_over.as_ref().map(|newest| held::row((newest.address(), &newest.hold))),
             "applied_commit": fleet.applied,
             "open_runs": fleet.open_runs,
             "at_work": fleet.worker,
@@ -91,6 +92,10 @@ fn fleet_lines(fleet: &FleetStatus, row: &mut dyn FnMut(&str, String)) {
         None => "nothing applied yet".to_string(),
     };
     row("commit", format!("{} ({applied})", short(&fleet.head)));
+    if let Some(newest) = &fleet.passed_over {
+        let text = held::line(&held::row((newest.address(), &newest.hold)));
+        row("invalid", format!("{text} What was declared before goes on."));
+    }
     if let Some(behind) = &fleet.behind {
         row("behind", format!("{}. {}", behind.text(&fleet.branch), behind.help(&fleet.branch)));
     }

@@ -183,8 +183,8 @@ impl Teller {
                 let past = if self.standing.is_new() { past_runs(environment, commit) } else { Vec::new() };
                 self.standing.take_up(fleet.name.as_str(), commit, undone(held, findings), &past);
             }
-            Note::Trouble { error, is_news: true, passed_over: Some(commit), .. } => {
-                self.standing.pass_over(commit, &first_of(error));
+            Note::Trouble { error, is_news: true, passed_over: Some(newest), .. } => {
+                self.standing.pass_over(&newest.commit, &first_of(error));
                 self.look(false);
             }
             Note::Progress(progress) => self.progress(progress),

@@ -1,6 +1,7 @@
 //! Stops a job where there is no work tree: a commit on the branch that a daemon follows, pushed to its remote; or a
 //! branch of its own, where the remote takes no commits on the followed one.
 
+use super::passed_over::refuse_passed_over;
 use super::{Edited, Environment, OpsError, Wish, Workspace, files_to_edit, suspended};
 use crate::model::limits::STOP_CALL_TIME_MAX;
 use crate::model::text::sanitize_line;
@@ -35,6 +36,7 @@ pub(super) fn stop(
         let made = suspended(workspace, &files, name, (true, Some(wish)), false)?;
         let mut edited = Edited { held: files.held.count(), ..Edited::unchanged(&made.file, &made.name) };
         let Some(text) = made.written else { return Ok(edited) };
+        refuse_passed_over(&files, &tip)?;
         let file = DeclaredFile { path: made.file, text };
         let who: String = sanitize_line(wish.who).chars().filter(|c| !['<', '>'].contains(c)).collect();
         let commit = repo.commit_declared(&tip, std::slice::from_ref(&file), &made.message, (who.trim(), EMAIL))?;

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use crate::manifest::ParsedFiles;
 use crate::model::fleet::Declared;
 use crate::model::hub::{HubApi, HubLinkConfig};
+use crate::model::id::Name;
+use crate::model::kind::Kind;
 use crate::model::observation::DeviceIds;
 use crate::ops::{Environment, OpsError, Workspace};
-use crate::prepare::{Files, OnError, Recorded, View};
+use crate::prepare::{Files, OnError, PassedOver, Recorded, View};
 use crate::registry::Registry;
-use crate::repo::source_reference;
+use crate::repo::{RepoError, source_reference};
 
 use super::{HubError, names};
 
@@ -72,6 +74,8 @@ pub struct Desk<'w> {
     recorded: Recorded,
     /// The files of commits that were looked at last, the newest look last.
     known: Vec<(String, Files<'w>)>,
+    /// The files that are in force in place of those of a commit that cannot be used, and that commit.
+    standing: Option<(String, Files<'w>)>,
     pub(super) known_target: KnownTarget,
     /// When the answers of devices were dropped last that are too old.
     pub(super) dropped_at: Option<Timestamp>,
@@ -87,6 +91,7 @@ impl<'w> Desk<'w> {
             parsed: ParsedFiles::default(),
             recorded: Recorded::default(),
             known: Vec::new(),
+            standing: None,
             known_target: None,
             dropped_at: None,
             new_devices: BTreeMap::new(),
@@ -101,10 +106,48 @@ impl<'w> Desk<'w> {
         })
     }
 
-    /// Returns the files of the newest commit.
+    /// Returns the files of the newest commit that can be used, as the daemon has them in force.
     pub(super) fn files(&mut self) -> Result<Files<'w>, HubError> {
         let head = self.head()?;
-        self.files_at(&head)
+        if let Some((commit, files)) = &self.standing
+            && *commit == head
+        {
+            return Ok(files.clone());
+        }
+        let newest = self.files_at(&head);
+        let has_fleet = !matches!(newest, Err(HubError::Ops(OpsError::Repo(RepoError::NoFleetAt { .. }))));
+        if has_fleet && newest.as_ref().map_or(true, Files::is_usable) {
+            return newest;
+        }
+        let place = (head.as_str(), self.followed.branch());
+        match Files::before(self.workspace, place, &mut self.parsed)? {
+            Some(files) => {
+                self.standing = Some((head, files.clone()));
+                Ok(files)
+            }
+            None => newest,
+        }
+    }
+
+    /// Returns the files of a commit that another one is to be made on.
+    ///
+    /// # Errors
+    /// Its Fleet document cannot be used: what is committed would not be taken up.
+    pub(super) fn files_to_commit_on(&mut self, tip: &str) -> Result<Files<'w>, HubError> {
+        let passed_over = match self.files_at(tip) {
+            Ok(files) if files.is_usable() => return Ok(files),
+            Ok(files) => files.passing_over(tip),
+            // The files in force say what there is to say of the tip.
+            Err(error) => match self.files()?.passed_over {
+                Some(newest) if newest.commit == tip => PassedOver::clone(&newest),
+                Some(_) | None => return Err(error),
+            },
+        };
+        let branch = self.followed.branch().unwrap_or("HEAD").to_string();
+        Err(HubError::Unavailable(format!(
+            "nothing can be committed while the newest commit of {branch} cannot be used: {} Mend that, and ask again",
+            passed_over.reason()
+        )))
     }
 
     /// Returns the files of a commit.
@@ -192,9 +235,10 @@ impl<'w> Desk<'w> {
     }
 }
 
-/// Returns why something of these files cannot be used that has a name that a job of this id may have.
+/// Returns why a job or schedule of these files cannot be used that has a name that a job of this id may have.
 pub(super) fn held(files: &Files<'_>, id: &str) -> Option<String> {
     let names = names::names_of(id);
-    let held = files.held.documents.iter().find(|((_, name), _)| names.contains(name));
+    let is_its = |kind: Kind, name: &Name| [Kind::Job, Kind::Schedule].contains(&kind) && names.contains(name);
+    let held = files.held.documents.iter().find(|((kind, name), _)| is_its(*kind, name));
     held.map(|(_, hold)| hold.why.clone())
 }

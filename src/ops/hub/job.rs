@@ -85,7 +85,9 @@ impl Desk<'_> {
     pub fn job(&mut self, id: &str, now: Timestamp) -> Result<Option<HubJob>, HubError> {
         let view = self.view()?;
         if let Some(work) = find(&view.declared, id) {
-            return Ok(Some(describe(&view, work, now)));
+            let mut job = describe(&view, work, now);
+            self.say_standstill(&view, std::slice::from_mut(&mut job));
+            return Ok(Some(job));
         }
         if let Some(reviewed) = self.reviewed(id, now)? {
             return Ok(Some(reviewed.job));
@@ -115,6 +117,7 @@ impl Desk<'_> {
     pub fn jobs(&mut self, now: Timestamp) -> Result<Vec<HubJob>, HubError> {
         let view = self.view()?;
         let mut found: Vec<HubJob> = all(&view.declared).map(|work| describe(&view, work, now)).collect();
+        self.say_standstill(&view, &mut found);
         found.sort_by(|one, two| two.created.cmp(&one.created).then_with(|| one.id.cmp(&two.id)));
         Ok(found)
     }
@@ -125,11 +128,22 @@ impl Desk<'_> {
     /// # Errors
     /// There is no such job, it has ended, or it could not be committed.
     pub fn cancel_job(&mut self, id: &str, caller: &Caller, now: Timestamp) -> Result<HubJob, HubError> {
-        let is_declared = find(&self.view()?.declared, id).is_some();
-        if !is_declared && let Some(reviewed) = self.reviewed(id, now)? {
-            self.withdraw(&reviewed)?;
-            let message = Some("It was cancelled before its review.".to_string());
-            return Ok(HubJob { status: HubStatus::Cancelled, message, ..reviewed.job });
+        // What there is nothing to cancel of needs no commit, and no branch that takes one.
+        let view = self.view()?;
+        let known = find(&view.declared, id).map(|work| describe(&view, work, now));
+        match known {
+            Some(job) if !may_be_cancelled(job.status)? => return Ok(job),
+            Some(_) => {}
+            None => {
+                if let Some(reviewed) = self.reviewed(id, now)? {
+                    self.withdraw(&reviewed)?;
+                    let message = Some("It was cancelled before its review.".to_string());
+                    return Ok(HubJob { status: HubStatus::Cancelled, message, ..reviewed.job });
+                }
+                if self.held(id)?.is_none() {
+                    return Err(HubError::NoJob(id.to_string()));
+                }
+            }
         }
         let cancel = &mut |desk: &mut Self, tip: &str, ids: &[&str]| {
             ids.iter().map(|id| desk.cancellation(tip, id, caller, now)).collect()
@@ -141,15 +155,11 @@ impl Desk<'_> {
 
     /// Makes the commit that cancels a job; `None` when it is cancelled already.
     fn cancellation(&mut self, tip: &str, id: &str, caller: &Caller, now: Timestamp) -> Result<Option<Made>, HubError> {
-        let files = self.files_at(tip)?;
+        let files = self.files_to_commit_on(tip)?;
         let view = self.view_of(files)?;
         let work = find(&view.declared, id).ok_or_else(|| HubError::NoJob(id.to_string()))?;
-        match describe(&view, work, now).status {
-            HubStatus::Cancelled => return Ok(None),
-            status @ (HubStatus::Completed | HubStatus::Failed) => {
-                return Err(HubError::State(format!("the job has {} and cannot be cancelled", status.as_str())));
-            }
-            HubStatus::Queued | HubStatus::Scheduled | HubStatus::Running => {}
+        if !may_be_cancelled(describe(&view, work, now).status)? {
+            return Ok(None);
         }
         let bytes = view.files.tree.read(work.file(), limits::YAML_FILE_BYTES_MAX as u64)?;
         let kind = match work {
@@ -163,6 +173,19 @@ impl Desk<'_> {
         let message = message(&format!("Hub job {id}: cancel"), id, caller);
         let commit = self.written(tip, (&files, &message), caller)?;
         Ok(Some(Made { commit, files }))
+    }
+}
+
+/// Returns true when a commit cancels a job, and false when it is cancelled already.
+///
+/// # Errors
+/// It is over.
+fn may_be_cancelled(status: HubStatus) -> Result<bool, HubError> {
+    match status {
+        HubStatus::Cancelled => Ok(false),
+        HubStatus::Completed => Err(HubError::State("the job has completed and cannot be cancelled".to_string())),
+        HubStatus::Failed => Err(HubError::State("the job has failed and cannot be cancelled".to_string())),
+        HubStatus::Queued | HubStatus::Scheduled | HubStatus::Running => Ok(true),
     }
 }
 

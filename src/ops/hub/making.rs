@@ -73,7 +73,9 @@ impl Desk<'_> {
             if let Some(view) = &view
                 && let Some(work) = find(&view.declared, &request.id)
             {
-                return Ok(describe(view, work, *at));
+                let mut job = describe(view, work, *at);
+                self.say_standstill(view, std::slice::from_mut(&mut job));
+                return Ok(job);
             }
             let gone = || HubError::Unavailable("somebody removed the job meanwhile".to_string());
             self.job(&request.id, *at)?.ok_or_else(gone)
@@ -86,7 +88,7 @@ impl Desk<'_> {
         let mut last = tip.to_string();
         let one = |one: &GivenJob| {
             let GivenJob { request, caller, at } = one;
-            let files = self.files_at(&last)?;
+            let files = self.files_to_commit_on(&last)?;
             let view = self.view_of(files)?;
             let Some((name, path)) = place_of(&view, &self.api()?.retention, request, (folder, &BTreeSet::new()), *at)?
             else {
@@ -179,7 +181,7 @@ impl Desk<'_> {
         }
         let gone = || HubError::Unavailable("the fleet changes at this moment: try again".to_string());
         let tip = self.head()?;
-        let files = self.files_at(&tip)?;
+        let files = self.files_to_commit_on(&tip)?;
         let (view, retention) = (self.view_of(files)?, self.api()?.retention);
         let Some((name, path)) = place_of(&view, &retention, request, (folder, &BTreeSet::new()), now)? else {
             return self.job(&request.id, now)?.ok_or_else(gone);

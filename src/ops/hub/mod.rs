@@ -21,6 +21,7 @@ mod publish;
 mod request;
 mod review;
 mod rows;
+mod standstill;
 
 pub use crate::prepare::KeyedPolicy;
 pub use crate::registry::{GivenMessage, IdentityRow};

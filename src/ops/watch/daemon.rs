@@ -129,7 +129,7 @@ impl<'w> Daemon<'w> {
             // What failed may have taken its time.
             let is_held = matches!(error, OpsError::Held { .. } | OpsError::AtWork { .. });
             let retry_at = self.rounds.fail(clock.now(), is_held);
-            self.tell_trouble(&error, retry_at, now, tell);
+            self.tell_trouble((&error, false), retry_at, now, tell);
         }
         self.tell_look(is_reconciled, now, tell);
         Ok(())
@@ -162,9 +162,9 @@ impl<'w> Daemon<'w> {
             }
             Err(error) => {
                 // A commit that cannot be used is not looked at again: the next one may be better.
-                let is_bad = self.follower.passed_over().is_some();
+                let is_bad = matches!(error, OpsError::Invalid(_)) && self.follower.passed_over().is_some();
                 let retry_at = if is_bad { Timestamp::MAX } else { self.looks.fail(clock.now(), false) };
-                self.tell_trouble(&error, retry_at, now, tell);
+                self.tell_trouble((&error, is_bad), retry_at, now, tell);
             }
         }
     }
@@ -256,7 +256,7 @@ impl<'w> Daemon<'w> {
                 let now = clock.now();
                 let retry_at = self.hearings.fail(now, false);
                 self.is_due = true;
-                self.tell_trouble(&error, retry_at, now, tell);
+                self.tell_trouble((&error, false), retry_at, now, tell);
                 Some(retry_at)
             }
         }
@@ -289,11 +289,18 @@ impl<'w> Daemon<'w> {
             // The next round begins with what is left to push.
             self.is_due = true;
             let retry_at = self.rounds.fail(now, false);
-            self.tell_trouble(&error, retry_at, now, tell);
+            self.tell_trouble((&error, false), retry_at, now, tell);
         }
     }
 
-    fn tell_trouble(&mut self, error: &OpsError, retry_at: Timestamp, at: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
+    /// Tells what is in the way, and whether it is the newest commit that is passed over.
+    fn tell_trouble(
+        &mut self,
+        (error, is_bad): (&OpsError, bool),
+        retry_at: Timestamp,
+        at: Timestamp,
+        tell: &mut dyn FnMut(&Note<'_>),
+    ) {
         // Which findings they are is said by the findings.
         let text = match error {
             OpsError::Invalid(findings) => {
@@ -302,7 +309,7 @@ impl<'w> Daemon<'w> {
             error => error.to_string(),
         };
         let is_news = self.trouble.as_ref() != Some(&text);
-        let passed_over = self.follower.passed_over();
+        let passed_over = self.follower.passed_over().filter(|_| is_bad);
         tell(&Note::Trouble { error, is_news, passed_over, retry_at, at });
         self.trouble = Some(text);
     }
@@ -313,6 +320,7 @@ impl<'w> Daemon<'w> {
         tell(&Note::Looked(Look {
             at,
             commit: seen.map(|seen| seen.head.as_str()),
+            passed_over: self.follower.passed_over(),
             digest: seen.map(|seen| seen.files.loaded.digest.to_string()),
             is_reconciled,
             next_due: &self.next_due,

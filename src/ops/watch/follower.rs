@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::source::Source;
 use crate::manifest::ParsedFiles;
 use crate::ops::{OpsError, Workspace};
-use crate::prepare::{Files, OnError, Trust};
+use crate::prepare::{Files, OnError, PassedOver, Trust};
 use crate::reconcile::Seen;
 use crate::repo::{FLEET_FILE, RepoError};
 
@@ -23,7 +23,7 @@ pub struct Follower<'w> {
     /// has to differ for a round.
     imported: BTreeMap<String, String>,
     /// The newest commit, when its Fleet document cannot be used.
-    passed_over: Option<String>,
+    passed_over: Option<PassedOver>,
 }
 
 /// What a look has found.
@@ -43,8 +43,8 @@ impl<'w> Follower<'w> {
     }
 
     /// Returns the newest commit when it cannot be used: the next one may be better.
-    pub fn passed_over(&self) -> Option<&str> {
-        self.passed_over.as_deref()
+    pub fn passed_over(&self) -> Option<&PassedOver> {
+        self.passed_over.as_ref()
     }
 
     /// Takes up the newest commit. One whose Fleet document cannot be used is refused once and passed over.
@@ -53,7 +53,7 @@ impl<'w> Follower<'w> {
     /// The commit cannot be read, has no fleet, or its Fleet document is invalid.
     pub fn look(&mut self, parsed: &mut ParsedFiles, now: Timestamp) -> Result<News, OpsError> {
         let Some(head) = self.source.head(self.workspace)? else { return Ok(News::Nothing) };
-        if self.passed_over.as_ref() == Some(&head) {
+        if self.passed_over.as_ref().is_some_and(|one| one.commit == head) {
             return Ok(News::Nothing);
         }
         let is_new = self.take_up(head, parsed, now)?;
@@ -88,8 +88,8 @@ impl<'w> Follower<'w> {
         let trust = self.trust.resolved(&self.workspace.repo)?;
         let verified = files.verify(&self.workspace.repo, (&head, None), &trust)?;
         let files = files.hold(&verified, place, parsed);
-        if files.declared.is_none() || files.puts_results_on_source() {
-            self.passed_over = Some(head);
+        if !files.is_usable() {
+            self.passed_over = Some(files.passing_over(&head));
             return Err(files.invalid().into());
         }
         let imported = imported(&files)?;

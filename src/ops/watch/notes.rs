@@ -10,6 +10,7 @@ use crate::model::fleet::{Fleet, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::status::{Attempts, LinkStatus};
 use crate::ops::{Findings, OpsError};
+use crate::prepare::PassedOver;
 
 /// What the daemon says.
 #[derive(Debug)]
@@ -27,8 +28,15 @@ pub enum Note<'a> {
     /// The branch was looked at, and the fleet reconciled if that was due.
     Looked(Look<'a>),
     /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
-    /// `is_news` when it is not what was in the way before. `passed_over` is the newest commit when that cannot be used.
-    Trouble { error: &'a OpsError, is_news: bool, passed_over: Option<&'a str>, retry_at: Timestamp, at: Timestamp },
+    /// `is_news` when it is not what was in the way before. `passed_over` is the newest commit when that is in the way:
+    /// it cannot be used, and what was declared before stays in force.
+    Trouble {
+        error: &'a OpsError,
+        is_news: bool,
+        passed_over: Option<&'a PassedOver>,
+        retry_at: Timestamp,
+        at: Timestamp,
+    },
     /// An occurrence of a schedule did not run.
     Missed { job: &'a str, run: &'a str, reason: &'a str },
     /// The way to the devices is not as it was told last.
@@ -43,6 +51,8 @@ pub struct Look<'a> {
     pub at: Timestamp,
     /// The newest commit that can be used; `None` before the first.
     pub commit: Option<&'a str>,
+    /// The newest one, when it cannot be used; the other stays in force.
+    pub passed_over: Option<&'a PassedOver>,
     /// The digest of what it declares.
     pub digest: Option<String>,
     pub is_reconciled: bool,

@@ -10,7 +10,7 @@ use crate::model::limits::PAGE_ROWS;
 use crate::model::status::{HeldDocument, Snapshot};
 use crate::ops::job::{JobFilter, list};
 use crate::ops::status::{FleetStatus, Status, changed, status};
-use crate::ops::{Environment, OpsError, schedule};
+use crate::ops::{Environment, OpsError, PassedOver, schedule};
 use crate::web::table::Row;
 
 /// The page `/`.
@@ -139,6 +139,8 @@ pub fn read(
     let fleet = fleet.map_err(|error| notes.notes.push(format!("The fleet cannot be read: {error}."))).ok();
     let others = daemon.as_ref().filter(|_| is_alive).zip(fleet.as_ref()).and_then(other_branch);
     notes.notes.extend(others);
+    let newest = fleet.as_ref().and_then(|fleet| fleet.passed_over.as_deref());
+    notes.notes.extend(newest.map(|newest| passed_over(newest, environment.sight.is_whole())));
     let (mut held, mut held_total) = (Vec::new(), 0);
     let (mut running, mut waiting, mut due) = (Vec::new(), Vec::new(), Vec::new());
     if fleet.is_some() {
@@ -198,6 +200,12 @@ fn other_branch((daemon, fleet): (&Snapshot, &FleetStatus)) -> Option<String> {
     (!["", "HEAD", shown].contains(&followed)).then(|| {
         format!("The daemon follows {followed}, and {shown} is checked out here: the pages show the files of {shown}.")
     })
+}
+
+/// Returns that the newest commit cannot be used, a sentence; why, where everything is in sight.
+fn passed_over(newest: &PassedOver, is_whole: bool) -> String {
+    let why = if is_whole { format!(": {}", newest.reason()) } else { ".".to_string() };
+    format!("The newest commit cannot be used, and what was declared before it goes on{why}")
 }
 
 /// Returns what a daemon says without what may be about devices, jobs and documents that are not in sight.

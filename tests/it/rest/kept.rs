@@ -295,13 +295,15 @@ fn only_who_is_known_hears_that_the_fleet_is_invalid() {
     let signed = hub.signed("iothubowner");
     hub.world.write("fleetform.yaml", format!("{whole}\ncolour: red\n"));
     hub.world.commit("a mistake in the Fleet document");
+    let job = twin_job("*", &json!({"a": 1})).to_string();
     let asked = |hub: &Hub, signed: Option<&str>| {
-        let answer = hub.send("GET", "/jobs/v2/query?api-version=2021-04-12", signed, b"");
+        let answer = hub.send("PUT", "/jobs/v2/one?api-version=2021-04-12", signed, job.as_bytes());
         (answer.status, answer.body["Message"].as_str().unwrap_or_default().to_string())
     };
     let (status, message) = asked(&hub, Some(&signed));
-    assert!(status == 503 && message.contains("fleetform validate"), "{status} {message}");
-    assert_eq!(asked(&hub, None).0, 401);
+    assert!(status == 503 && message.contains("fleetform.yaml:"), "{status} {message}");
+    let (status, message) = asked(&hub, None);
+    assert!(status == 401 && !message.contains("fleetform.yaml"), "{status} {message}");
     hub.kill();
     hub.world.run(&["validate"]).expect(65);
     fs::write(hub.world.file("fleetform.yaml"), &whole).unwrap();
