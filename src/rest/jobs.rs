@@ -26,7 +26,11 @@ pub async fn put(asked: &Asked, id: &str) -> Result<Response, Fault> {
     let given = GivenJob { request, caller: asked.admitted.caller.clone(), at: now };
     let job = asked.served.puts.ask(&asked.served.desks, given).await?;
     asked.served.committed();
-    Ok(answer::ok(&json!({"jobId": job.id, "type": job_type(&job.action), "status": job.status.as_str()})))
+    let mut made = json!({"jobId": job.id, "type": job_type(&job.action), "status": job.status.as_str()});
+    if let Some(message) = &job.message {
+        made["statusMessage"] = json!(message);
+    }
+    Ok(answer::ok(&made))
 }
 
 /// `GET /jobs/v2/{id}`

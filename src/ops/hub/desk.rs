@@ -66,6 +66,9 @@ impl Followed {
 /// The target of a run, which never changes, by the number of the run.
 pub(super) type KnownTarget = Option<(i64, Rc<DeviceIds>)>;
 
+/// Why a commit is held that does not come after another one; `None` when it is not.
+pub(super) type KnownStandstill = Option<((String, String), Option<String>)>;
+
 /// What one thread answers with.
 pub struct Desk<'w> {
     pub(super) workspace: &'w Workspace,
@@ -77,6 +80,7 @@ pub struct Desk<'w> {
     /// The files that are in force in place of those of a commit that cannot be used, and that commit.
     standing: Option<(String, Files<'w>)>,
     pub(super) known_target: KnownTarget,
+    pub(super) known_standstill: KnownStandstill,
     /// When the answers of devices were dropped last that are too old.
     pub(super) dropped_at: Option<Timestamp>,
     /// How many new devices of each group have registered in the minute that began then.
@@ -93,6 +97,7 @@ impl<'w> Desk<'w> {
             known: Vec::new(),
             standing: None,
             known_target: None,
+            known_standstill: None,
             dropped_at: None,
             new_devices: BTreeMap::new(),
         }

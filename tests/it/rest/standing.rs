@@ -1,11 +1,12 @@
-//! A branch that stands still: its newest commit cannot be used.
+//! A branch that stands still: its newest commit cannot be used, or does not come after the one that was applied last.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{Hub, twin_job};
-use crate::servers::wait_until;
+use super::{Hub, method_job, twin_job};
+use crate::servers::{git, wait_until};
+use crate::world::Ran;
 
 fn later(hub: &Hub, id: &str) {
     let mut job = twin_job("*", &json!({"b": 1}));
@@ -89,4 +90,49 @@ fn a_restarted_gateway_reads_with_the_last_document_that_was_valid() {
     hub.world.commit("Mend the fleet");
     hub.put_job("two", &twin_job("*", &json!({"a": 2}))).expect(200);
     hub.wait_job("two", "completed");
+}
+
+#[test]
+fn a_job_on_a_branch_that_was_rewound_says_that_it_is_held() {
+    let hub = Hub::new(1);
+    let before = hub.world.head();
+    hub.put_job("one", &twin_job("*", &json!({"a": 1}))).expect(200);
+    hub.wait_job("one", "completed");
+    let after = hub.world.head();
+    let applied = || hub.world.run(&["status", "--json"]).expect(0).json()[0]["fleet"]["applied_commit"].clone();
+    wait_until("it is noted", || applied() == json!(after));
+    let repository = hub.world.repository();
+    let reset = |commit: &str| {
+        let object = repository.find_object(commit.parse().unwrap(), None).unwrap();
+        repository.reset(&object, git2::ResetType::Hard, None).unwrap();
+    };
+    reset(&before);
+    let made = hub.put_job("two", &twin_job("*", &json!({"a": 2}))).expect(200).body;
+    let is_held = |job: &Value| {
+        let why = job["statusMessage"].as_str().unwrap_or_default();
+        job["status"] == "queued"
+            && why.contains("was rewound")
+            && why.contains("--accept-rewind")
+            && why.contains(&after[..12])
+    };
+    assert!(is_held(&made), "{made}");
+    assert!(is_held(&hub.job("two")), "{}", hub.job("two"));
+    let listed = get(&hub, "/jobs/v2/query");
+    assert!(listed.as_array().unwrap().iter().all(is_held), "{listed}");
+    // The same request again is the same job.
+    assert!(is_held(&hub.put_job("two", &twin_job("*", &json!({"a": 2}))).expect(200).body));
+    // What was there comes back.
+    let own = hub.world.head();
+    let person = ["-c", "user.name=p", "-c", "user.email=p@localhost", "merge", "-q", "--no-edit", &after];
+    Ran::of(git().arg("-C").arg(hub.world.path()).args(person)).expect(0);
+    assert_ne!(hub.world.head(), own);
+    hub.wait_job("two", "completed");
+    assert_eq!(hub.job("two")["statusMessage"], Value::Null);
+}
+
+#[test]
+fn a_job_that_waits_for_devices_alone_says_nothing() {
+    let hub = Hub::new(1);
+    let made = hub.put_job("call", &method_job("*", 3_600)).expect(200).body;
+    assert_eq!(made["statusMessage"], Value::Null, "{made}");
 }
