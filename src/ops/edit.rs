@@ -1,6 +1,7 @@
 //! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told
 //! otherwise. Nothing is sent here; `apply` and the daemon act on the commit.
 
+mod missing;
 mod passed_over;
 mod pushed;
 
@@ -17,6 +18,7 @@ use crate::model::outcome::RunStatus;
 use crate::model::text::sanitize_line;
 use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View, records_of, with_schema_line};
 use crate::repo::FleetTree;
+use missing::{no_job, no_schedule};
 use passed_over::refuse_passed_over;
 
 /// What to do to a job or schedule.
@@ -197,11 +199,6 @@ fn refuse_unseen(files: &Files<'_>, name: &str, sight: &Sight) -> Result<(), Ops
     })
 }
 
-/// Returns true when something cannot be used that is, or may be, a job or schedule of a name.
-fn may_hold(files: &Files<'_>, name: &str) -> bool {
-    files.held.is_partial || files.held.documents.keys().any(|(_, held)| held.as_str() == name)
-}
-
 /// Writes a new job beside another one: a copy, or with a run (the newest one that has ended for `None`) one of the
 /// devices that it left.
 fn derive(
@@ -213,7 +210,7 @@ fn derive(
 ) -> Result<Edited, OpsError> {
     let (tree, declared) = (&files.tree, files.usable()?);
     let Some(job) = declared.jobs.get(name) else {
-        return Err(if may_hold(files, name) { files.invalid().into() } else { no_job(name, declared) });
+        return Err(no_job(files, name));
     };
     let text = editable(workspace, tree, &job.file, commits)?;
     let ledger = View::of_files(workspace, files.clone())?.ledger;
@@ -280,7 +277,7 @@ fn suspended(
     commits: bool,
 ) -> Result<Suspended, OpsError> {
     let Some(seen) = files.loaded.job(name) else {
-        return Err(no_job(name, files.declared()?));
+        return Err(no_job(files, name));
     };
     let job = &seen.name;
     let verb = if stops { "stop" } else { "continue" };
@@ -291,7 +288,7 @@ fn suspended(
         });
     }
     if files.declared.is_some() {
-        refuse_ended(workspace, files, job, &seen.run, verb)?;
+        refuse_ended(workspace, files, (job, &seen.run), (verb, wish.is_some()))?;
     }
     let text = editable(workspace, &files.tree, &seen.file, commits)?;
     let written = edit::set_suspend(&text, Kind::Job, job, stops).map_err(|e| cannot(&seen.file, &e))?;
@@ -312,7 +309,7 @@ fn unschedule(
     commits: bool,
 ) -> Result<Edited, OpsError> {
     let Some((schedule, file)) = files.loaded.schedule(name) else {
-        return Err(no_schedule(name, files.declared()?));
+        return Err(no_schedule(files, name));
     };
     let text = editable(workspace, &files.tree, file, commits)?;
     let written = edit::set_suspend(&text, Kind::Schedule, schedule, stops).map_err(|e| cannot(file, &e))?;
@@ -325,13 +322,12 @@ fn unschedule(
 }
 
 /// Refuses to stop or continue a run that has ended. While the history cannot be trusted that is not known, and it is
-/// done.
+/// done. What somebody saw going on a moment before is there: the run alone is over.
 fn refuse_ended(
     workspace: &Workspace,
     files: &Files<'_>,
-    job: &Name,
-    run: &RunToken,
-    verb: &str,
+    (job, run): (&Name, &RunToken),
+    (verb, is_wished): (&str, bool),
 ) -> Result<(), OpsError> {
     let ledger = match View::of_files(workspace, files.clone()) {
         Ok(view) => view.ledger,
@@ -346,7 +342,8 @@ fn refuse_ended(
         ),
     };
     let status = record.status.as_str();
-    Err(OpsError::NotFound { what: format!("job `{job}` run {run} was {status}: there is nothing to {verb}"), help })
+    let what = format!("job `{job}` run {run} was {status}: there is nothing to {verb}");
+    Err(if is_wished { OpsError::Held { what, help } } else { OpsError::NotFound { what, help } })
 }
 
 /// Returns the text of a file that may be edited.
@@ -376,31 +373,6 @@ fn write(
         .map_err(|source| OpsError::Output { what: format!("{} cannot be written", path.display()), source })?;
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), subject)?) } else { None };
     Ok(Edited { commit, has_changed: true, ..Edited::unchanged(&file, &name) })
-}
-
-fn no_job(name: &str, declared: &Declared) -> OpsError {
-    if declared.schedules.contains_key(name) {
-        return OpsError::NotFound {
-            what: format!("`{name}` is a schedule, and no job"),
-            help: format!(
-                "`fleetform schedule unschedule {name}` keeps its next occurrences from starting, and deleting its \
-                    document stops the one \
-                 that runs; the devices that failed in one are the \
-                 target of a job with `failedOf`."
-            ),
-        };
-    }
-    OpsError::not_declared("job", name, declared.jobs.keys().map(Name::as_str))
-}
-
-fn no_schedule(name: &str, declared: &Declared) -> OpsError {
-    if declared.jobs.contains_key(name) {
-        return OpsError::NotFound {
-            what: format!("`{name}` is a job, and no schedule"),
-            help: format!("`fleetform job stop {name}` stops it."),
-        };
-    }
-    OpsError::not_declared("schedule", name, declared.schedules.keys().map(Name::as_str))
 }
 
 fn cannot(file: &str, error: &EditError) -> OpsError {

@@ -218,6 +218,33 @@ fn a_stop_goes_on_from_what_others_have_pushed_meanwhile() {
 }
 
 #[test]
+fn a_job_that_is_over_and_one_that_is_not_there_cannot_be_stopped() {
+    let followed = Followed::new();
+    let document = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: dim}\nspec: {target: {query: '*'}, action: \
+                    {property: {dim: 1}}, delivery: {confirm: written}}\n";
+    followed.push("jobs/dim.yaml", document, 0);
+    crate::servers::wait_until("it has ended", || {
+        let answer = followed.served.ask("/jobs/dim", &[&followed.bearer(), "Accept: application/json"]);
+        answer.status == 200 && answer.body.contains("\"status\":\"completed\"")
+    });
+    let wish = "{\"reason\": \"too late\"}";
+    let (status, problem) = followed.act("/jobs/dim/runs/1/stop", wish);
+    assert_eq!(status, 409, "{problem}");
+    assert!(problem["error"].as_str().unwrap().contains("was completed: there is nothing to stop"), "{problem}");
+    // What is wrong elsewhere does not hide that there is no such job.
+    for (name, text) in [("lost", "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: lost}\n"), ("torn", "a: [\n")]
+    {
+        followed.push("jobs/other.yaml", text, 1);
+        for nobody in ["nobody", name] {
+            let (status, problem) = followed.act(&format!("/jobs/{nobody}/runs/1/stop"), wish);
+            let expect = if nobody == "lost" { 503 } else { 404 };
+            assert_eq!(status, expect, "{name} {nobody}: {problem}");
+        }
+    }
+    assert_eq!(followed.stop().0, 200);
+}
+
+#[test]
 fn a_fleet_document_that_cannot_be_used_leaves_the_pages_with_the_last_one() {
     let followed = Followed::new();
     let fleet = git(followed.remote.path(), &["show", "main:fleetform.yaml"]);
@@ -253,6 +280,7 @@ fn a_fleet_document_that_cannot_be_used_leaves_the_pages_with_the_last_one() {
     let (status, problem) = followed.stop();
     assert_eq!(status, 409, "{problem}");
     assert!(problem["error"].as_str().unwrap().contains("fleetform.yaml:"), "{problem}");
+    assert_eq!(followed.act("/jobs/nobody/runs/1/stop", "{\"reason\": \"x\"}").0, 404);
     assert_eq!(followed.act("/devices/d-003/block", "{\"reason\": \"burnt\"}").0, 200);
     followed.push("fleetform.yaml", &format!("{fleet}\n"), 0);
     assert_eq!(followed.status()["source"]["passed_over"], json!(null));
