@@ -45,7 +45,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let mut form = if accepts_json { Form::Json } else { Form::Html };
         let query = Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
         let Query(mut parameters) = query.map_err(|_| {
-            Fault::asked(form, "the part of the address behind the `?` is not understood", "Follow a link of a page.")
+            let help = match form {
+                Form::Html => "Follow a link of a page.",
+                Form::Json | Form::Csv => "Write each parameter once, as name=value, with & between them.",
+            };
+            Fault::asked(form, "the part of the address behind the `?` is not understood", help)
         })?;
         let names = parameters.keys().cloned().collect();
         // An empty field of a form is one that was left out.

@@ -83,7 +83,7 @@ async fn call<T: Send + 'static>(
     ask: impl FnOnce(&Oidc) -> Result<T, String> + Send + 'static,
 ) -> Result<(Arc<Oidc>, T), Fault> {
     let Access::Named { oidc: Some(oidc), .. } = &site.gate().access else {
-        let help = "The links above lead to all pages.";
+        let help = "Whoever looks says who it is in another way, or need not say it.";
         return Err(Fault::not_found(asked.form, "nobody logs in by a provider here", help));
     };
     let _place = oidc.calls.try_acquire().map_err(|_| Fault::Busy)?;

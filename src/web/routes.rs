@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 
 use super::asked::Asked;
 use super::fault::Fault;
+use super::form::Form;
 use super::oidc::CALLBACK;
 use super::pages;
 use super::site::Site;
@@ -40,11 +41,11 @@ fn router(site: Site) -> Router {
         .route("/imports", get(imports))
         .route("/imports/{name}", get(import))
         .route("/failing", get(failing))
-        .route("/jobs/{name}/runs/{run}/stop", post(actions::stop))
-        .route("/devices/{id}/block", post(actions::block))
+        .route("/jobs/{name}/runs/{run}/stop", post(actions::stop).fallback(only_acted))
+        .route("/devices/{id}/block", post(actions::block).fallback(only_acted))
         .route("/events", get(events::events))
         .route("/login", get(guard::login_page).post(guard::log_in))
-        .route("/logout", post(guard::log_out))
+        .route("/logout", post(guard::log_out).fallback(only_acted))
         .route("/oidc/login", get(oidc_login::begin))
         .route(CALLBACK, get(oidc_login::end))
         .route("/openapi.json", get(async || html::json(StatusCode::OK, &*openapi::DOCUMENT)));
@@ -88,17 +89,30 @@ async fn nothing(State(site): State<Site>, method: Method, asked: Asked) -> Resp
         let query: Vec<(&str, &str)> = query.iter().map(|(name, form)| (*name, form.as_str())).collect();
         return Redirect::permanent(&asked.address(&query)).into_response();
     }
-    let fault = Fault::not_found(
-        asked.form,
-        "there is no such page",
-        "The links above lead to all pages; /openapi.json lists their addresses.",
-    );
-    site.fault(&asked, &fault)
+    let help = match asked.form {
+        Form::Html => "The links above lead to all pages; /openapi.json lists their addresses.",
+        Form::Json | Form::Csv => "/openapi.json lists the addresses of all pages.",
+    };
+    site.fault(&asked, &Fault::not_found(asked.form, "there is no such page", help))
 }
 
 async fn not_so(State(site): State<Site>, asked: Asked) -> Response {
     let (what, help) = ("this page is not asked for with this method", "Pages are read with GET.");
-    site.fault(&asked, &Fault::of(asked.form, StatusCode::METHOD_NOT_ALLOWED, what, help))
+    let allowed = if asked.path == "/login" { "GET, HEAD, POST" } else { "GET, HEAD" };
+    refused_method(&site, &asked, (what, help), allowed)
+}
+
+/// What changes something is never read.
+async fn only_acted(State(site): State<Site>, asked: Asked) -> Response {
+    let (what, help) = ("this is no page, and is not asked for with this method", "It changes something: send a POST.");
+    refused_method(&site, &asked, (what, help), "POST")
+}
+
+fn refused_method(site: &Site, asked: &Asked, (what, help): (&str, &str), allowed: &'static str) -> Response {
+    let fault = Fault::of(asked.form, StatusCode::METHOD_NOT_ALLOWED, what, help);
+    let mut response = site.fault(asked, &fault);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 async fn now(State(site): State<Site>, asked: Asked) -> Response {
@@ -137,7 +151,10 @@ async fn one_run(site: Site, name: String, run: Option<String>, asked: Asked) ->
     let (other, other_run) = (name.clone(), run.clone());
     site.answer(
         asked,
-        move |environment, asked, site| pages::job::read(environment, (&name, run.as_deref()), asked, site.voice()),
+        move |environment, asked, site| {
+            let place = (name.as_str(), run.as_deref());
+            pages::job::read(environment, place, asked, (site.voice(), site.has_actions()))
+        },
         move |environment, asked, sink| pages::job::write(environment, (&other, other_run.as_deref()), asked, sink),
     )
     .await

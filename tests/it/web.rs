@@ -254,6 +254,13 @@ fn a_table_is_downloaded_whole_and_runs_no_formula() {
     assert_eq!(served.csv("/jobs/reboot/runs/1?status=failed").len(), 3);
     assert_eq!(served.csv("/jobs/reboot/runs/1?table=failures"), [["reason", "devices"], ["rejected", "2"]]);
     assert_eq!(served.csv("/jobs/reboot/runs/1?table=batches").len(), 2);
+    // A page has all of them, in whatever form.
+    served.json("/jobs/reboot/runs/1?table=failures");
+    for form in ["text/html", "application/json"] {
+        let wrong = served.ask("/jobs/reboot/runs/1?table=y", &[&format!("Accept: {form}")]).expect(400);
+        assert!(wrong.body.contains("`y` is no table"), "{wrong:?}");
+    }
+    served.ask("/jobs/reboot/runs/1?table=y&format=csv", &[]).expect(400);
     assert_eq!(served.csv("/devices?query=tags.parity%20%3D%20'odd'&limit=1").len(), 126);
     assert_eq!(served.csv("/devices").len(), 251);
     let rejected = served.csv("/imports/hostile");
@@ -359,6 +366,15 @@ fn what_cannot_be_asked_is_answered_with_a_page_that_helps() {
     assert!(download.body.contains("he condition cannot be understood"), "{download:?}");
     check("/devices?query=%3Cscript%3E", 400, "&lt;script&gt;");
     served.post("/jobs", &[], "").expect(405);
+    assert_eq!(served.post("/jobs", &[], "").header("allow"), Some("GET, HEAD"));
+    for path in ["/jobs/dim/runs/1/stop", "/devices/d-001/block"] {
+        let wrong = served.html(path).expect(405);
+        assert!(wrong.body.contains("It changes something: send a POST"), "{wrong:?}");
+        assert_eq!(wrong.header("allow"), Some("POST"));
+    }
+    // A program follows no links of a page.
+    let help = served.ask("/nothing", &["Accept: application/json"]).expect(404).json()["help"].to_string();
+    assert!(help.contains("/openapi.json") && !help.contains("links"), "{help}");
     served.post("/jobs", &["Origin: https://evil.example"], "").expect(403);
     let rebound = served.raw("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n").expect(421);
     assert!(rebound.body.contains("not served under this name") && !rebound.body.contains("acme"), "{rebound:?}");
@@ -516,6 +532,9 @@ fn a_job_is_stopped_and_a_device_blocked_with_a_reason() {
     world.job("reboot", "{target: {query: \"startswith(deviceId, 'd-')\"}, action: {command: {name: reboot}}, delivery: {offline: wait, expiresAfter: 30d}}");
     world.apply().unwrap();
     let served = Served::of(world.path(), &["--actions"]);
+    // Where nothing can be done, nothing says that it can.
+    assert_eq!(Served::of(world.path(), &[]).json("/jobs/reboot")["can_stop"], json!(false));
+    assert_eq!(served.json("/jobs/reboot")["can_stop"], json!(true));
     let page = served.html("/jobs/reboot").expect(200).body;
     let token = page.split("name=\"token\" value=\"").nth(1).unwrap_or_else(|| panic!("{page}"));
     let token = token.split('"').next().unwrap();

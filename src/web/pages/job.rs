@@ -60,7 +60,7 @@ pub struct Job {
     pub source: Option<SourceOf>,
     /// The newest runs of the job.
     pub runs: Vec<String>,
-    /// It can be stopped: it is declared, goes on and has not ended.
+    /// It can be stopped here: it is declared, goes on and has not ended, and these pages have actions.
     pub can_stop: bool,
     /// What stopped it; null when it is not stopped, or that is not known.
     pub stop: Option<StopOf>,
@@ -203,7 +203,27 @@ impl Filter {
     }
 }
 
-/// Reads the page of a run, the newest when `run` is `None`.
+/// The tables of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Batches,
+    Devices,
+    Failures,
+}
+
+impl Table {
+    fn of(asked: &Asked) -> Result<Table, Fault> {
+        let parse = |word: &str| match word {
+            "batches" => Some(Table::Batches),
+            "devices" => Some(Table::Devices),
+            "failures" => Some(Table::Failures),
+            _ => None,
+        };
+        Ok(asked.word("table", parse, "batches, devices, failures")?.unwrap_or(Table::Devices))
+    }
+}
+
+/// Reads the page of a run, the newest when `run` is `None`. With `has_actions` it may be stopped from here.
 ///
 /// # Errors
 /// There is no such run, what is asked for cannot be understood, or the fleet cannot be read.
@@ -211,8 +231,10 @@ pub fn read(
     environment: &Environment,
     (name, run): (&str, Option<&str>),
     asked: &Asked,
-    voice: Voice,
+    (voice, has_actions): (Voice, bool),
 ) -> Result<Job, Fault> {
+    // A page has all of them, and a download one.
+    Table::of(asked)?;
     let Filter { status, reason, pattern } = Filter::of(asked)?;
     let wanted = GridChoice { after: asked.text("after"), status, reason, pattern, limit: asked.limit()? };
     let choice = RunChoice { job: name.to_string(), run: run.map(str::to_string) };
@@ -229,7 +251,7 @@ pub fn read(
         },
         Err(error) => return Err(error.into()),
     };
-    Ok(Job { notes, ..page })
+    Ok(Job { notes, can_stop: page.can_stop && has_actions, ..page })
 }
 
 fn of_plan(why: &Why, voice: Voice) -> Job {
@@ -404,19 +426,14 @@ pub fn write(
     sink: &mut Sink,
 ) -> Result<(), Fault> {
     let choice = RunChoice { job: name.to_string(), run: run.map(str::to_string) };
-    let table = asked.word(
-        "table",
-        |word| ["batches", "devices", "failures"].iter().position(|one| *one == word),
-        "batches, devices, failures",
-    )?;
-    match table {
-        Some(0) => {
+    match Table::of(asked)? {
+        Table::Batches => {
             let shown = job::show(environment, &choice, &mut |_| ())?;
             sink.begin::<BatchRow>()?;
             let batches = shown.record.per_batch.iter().enumerate();
             Ok(batches.map(|(at, batch)| batch_row(at, &batch.counts)).try_for_each(|row| sink.push(&row))?)
         }
-        Some(2) => {
+        Table::Failures => {
             let shown = job::show(environment, &choice, &mut |_| ())?;
             sink.begin::<FailureRow>()?;
             let rows = shown.failures.iter();
@@ -426,7 +443,7 @@ pub fn write(
             };
             Ok(rows.map(row).try_for_each(|row| sink.push(&row))?)
         }
-        _ => {
+        Table::Devices => {
             let Filter { status, reason, pattern } = Filter::of(asked)?;
             let wanted = DeviceChoice { status, pattern };
             sink.begin::<DeviceRow>()?;
