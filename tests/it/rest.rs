@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 mod kept;
+mod paging;
 mod registering;
 mod standing;
 

@@ -27,6 +27,8 @@ use crate::results::{Row, first_id, read_shard_from, shard_path};
 
 /// Rows that are looked at for one page: a page may be shorter than asked for.
 const SCANNED_MAX: usize = 20_000;
+/// Rows behind a full page that are looked at for one that follows.
+const AHEAD_MAX: usize = 1_000;
 /// Where the results branch has the results of runs.
 const RUNS_FOLDER: &str = "runs";
 /// How often a page is read anew because a run has ended meanwhile.
@@ -82,17 +84,25 @@ impl Desk<'_> {
                 _ => None,
             };
             let Some(record) = newest_run(&view, work) else { continue };
+            if page.rows.len() >= limit {
+                // There is more when there are rows: to read them for that takes long.
+                if record.counts.total == 0 {
+                    continue;
+                }
+                page.next = Some((work.id().to_string(), String::new()));
+                break;
+            }
             let job = describe(&view, work, now);
             let mut last = None;
             let mut answers = Answers::of(&view, &record, &job, &mut known)?;
             let mut failure = None;
             let mut visit = |row: Row| {
-                if page.rows.len() >= limit || left == 0 {
+                if left == 0 {
                     return false;
                 }
                 left -= 1;
-                last = Some(row.device_id.clone());
-                let answer = match answers.get(&view, &row.device_id) {
+                let device = row.device_id.clone();
+                let answer = match answers.get(&view, &device) {
                     Ok(answer) => answer,
                     Err(error) => {
                         failure = Some(error);
@@ -100,8 +110,16 @@ impl Desk<'_> {
                     }
                 };
                 let row = json_of(&job, row, answer, completes_failures);
-                if condition.matches(&row) {
+                let fits = condition.matches(&row);
+                if fits && page.rows.len() >= limit {
+                    return false;
+                }
+                last = Some(device);
+                if fits {
                     page.rows.push(row);
+                    if page.rows.len() >= limit {
+                        left = left.min(AHEAD_MAX);
+                    }
                 }
                 true
             };
@@ -113,7 +131,7 @@ impl Desk<'_> {
                 None if !is_last => return Ok(None),
                 is_whole => is_whole.unwrap_or(true),
             };
-            if !is_whole || page.rows.len() >= limit || left == 0 {
+            if !is_whole {
                 let device = last.unwrap_or_else(|| behind.unwrap_or_default().to_string());
                 page.next = Some((work.id().to_string(), device));
                 break;
