@@ -57,6 +57,8 @@ pub struct Edited {
     pub held: usize,
     /// The git remote that the fleet's results are pushed to.
     pub remote: Option<String>,
+    /// Devices are connected to the fleet's gateway: an apply reaches none of them.
+    pub has_gateway: bool,
 }
 
 impl Edited {
@@ -70,6 +72,7 @@ impl Edited {
             has_changed: false,
             held: 0,
             remote: None,
+            has_gateway: false,
         }
     }
 }
@@ -163,8 +166,10 @@ fn edit_with(
             derive(&workspace, &files, name, (new_name.as_deref(), Some((run, *left))), commits)
         }
     }?;
-    let remote = files.declared.as_ref().and_then(|declared| declared.fleet.results.remote.clone());
-    Ok(Edited { held: files.held.count(), remote, ..edited })
+    let fleet = files.declared.as_ref().map(|declared| &declared.fleet);
+    let remote = fleet.and_then(|fleet| fleet.results.remote.clone());
+    let has_gateway = fleet.is_some_and(|fleet| fleet.link.hub().is_some());
+    Ok(Edited { held: files.held.count(), remote, has_gateway, ..edited })
 }
 
 /// Reads the files in which something of a name is to be edited.

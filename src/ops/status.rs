@@ -222,6 +222,16 @@ fn read(folder: &Path) -> Option<Snapshot> {
     serde_json::from_slice(&text).ok()
 }
 
+/// Returns true when a daemon of the folder lives and follows the branch that is checked out there.
+pub fn is_followed_here(environment: &Environment) -> bool {
+    if !is_alive(&environment.folder) {
+        return false;
+    }
+    let Some(followed) = read(&environment.folder).map(|snapshot| snapshot.source.branch) else { return false };
+    // One that follows `HEAD` follows whatever is checked out.
+    followed == "HEAD" || Workspace::open(environment).is_ok_and(|here| here.repo.head_branch() == Some(followed))
+}
+
 /// The lock of a daemon ends with its process.
 fn is_alive(folder: &Path) -> bool {
     let Ok(file) = File::open(folder.join(OWN_FOLDER).join(LOCK)) else { return false };

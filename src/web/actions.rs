@@ -242,6 +242,7 @@ mod tests {
                 has_changed,
                 held: 0,
                 remote: None,
+                has_gateway: false,
             });
             assert!(acted.message.contains(expect), "{}", acted.message);
         };

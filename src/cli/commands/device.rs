@@ -1,5 +1,6 @@
 //! `device list|show|export|block|unblock|delete|set|call|send|run|fleet`
 
+use super::next_step::{Doers, tell_next_step};
 use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::devices::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, PageArgs};
 use crate::cli::edits::EditArgs;
@@ -208,8 +209,8 @@ fn write_job(
     let commit = written.commit.as_ref().map_or("not committed".to_string(), |id| format!("commit {}", &id[..12]));
     output.say(&format!("Wrote {} ({commit}).", written.file));
     let (program, folder, job) = (&output.program, folder_option(environment), &written.job);
-    let first = if written.commit.is_some() { "To make it so" } else { "When it is committed" };
-    output.say(&format!("\n{first}:\n\n    {program}{folder} apply"));
+    let doers = Doers::of(environment, written.remote.clone(), written.has_gateway);
+    tell_next_step(environment, written.commit.is_some(), &doers, output);
     output.say(&format!("\nThen, to see what came of it:\n\n    {program}{folder} job show {job} --devices"));
     Ok(exit::OK)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::next_step::{Doers, tell_next_step};
 use super::{CommandResult, Output};
 use crate::cli::args::{DeviceGrid, JobCommand};
 use crate::cli::columns;
@@ -13,7 +14,6 @@ use crate::cli::exit;
 use crate::cli::view::{TextTable, job as view, why as why_view};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::job::Left;
-use crate::model::text::sanitize_line;
 use crate::ops::edit::{Edit, edit};
 use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
 use crate::ops::{Caveats, Destination, Environment, OpsError};
@@ -85,19 +85,8 @@ fn change(
     let edited = edit(environment, name, wanted, !arguments.no_commit)?;
     super::tell_edit("job", &edited, output)?;
     if edited.has_changed && !output.is_json {
-        let folder = super::folder_option(environment);
-        let apply = format!("{}{folder} apply", output.program);
-        if arguments.no_commit {
-            output.say(&format!("\nLook at it, and commit it; then:\n\n    {apply}"));
-            return Ok(exit::OK);
-        }
-        match &edited.remote {
-            Some(remote) => output.say(&format!(
-                "\nTo make it so where a daemon follows {}:\n\n    git push\n\nWithout one:\n\n    {apply}",
-                sanitize_line(remote)
-            )),
-            None => output.say(&format!("\nTo make it so:\n\n    {apply}")),
-        }
+        let doers = Doers::of(environment, edited.remote, edited.has_gateway);
+        tell_next_step(environment, !arguments.no_commit, &doers, output);
     }
     Ok(exit::OK)
 }

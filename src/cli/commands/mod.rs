@@ -11,6 +11,7 @@ mod group;
 mod import;
 mod init;
 mod job;
+mod next_step;
 mod plan;
 mod reference;
 mod registry;
@@ -102,7 +103,7 @@ pub fn folder_around(named: Option<PathBuf>) -> PathBuf {
 
 /// Prints the result of an edit of a job or schedule.
 fn tell_edit(noun: &str, edited: &Edited, output: &Output) -> std::io::Result<()> {
-    let Edited { file, name, commit, proposed: _, has_changed, held, remote: _ } = edited;
+    let Edited { file, name, commit, proposed: _, has_changed, held, remote: _, has_gateway: _ } = edited;
     tell_held(*held, output);
     if output.is_json {
         return output.json_line(&json!({noun: name.as_str(), "file": file, "commit": commit, "changed": has_changed}));

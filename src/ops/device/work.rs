@@ -43,6 +43,10 @@ pub struct WrittenJob {
     pub file: String,
     /// `None` when it was not asked for.
     pub commit: Option<String>,
+    /// The git remote that the fleet's results are pushed to.
+    pub remote: Option<String>,
+    /// Devices are connected to the fleet's gateway: an apply reaches none of them.
+    pub has_gateway: bool,
 }
 
 /// Writes a job that works on one device, and commits it. It is planned before: a job that no apply would run is not
@@ -95,7 +99,8 @@ pub fn work(
     std::fs::write(&path, text).map_err(fail)?;
     let subject = format!("job {name}: {word} {device_id}");
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), &subject)?) } else { None };
-    Ok(WrittenJob { job: name, file, commit })
+    let (remote, has_gateway) = (declared.fleet.results.remote.clone(), declared.fleet.link.hub().is_some());
+    Ok(WrittenJob { job: name, file, commit, remote, has_gateway })
 }
 
 /// Refuses a job that makes the files invalid, or that their plan refuses. What else is refused has other causes.

@@ -198,8 +198,11 @@ impl<'a> History<'a> {
                 (format!("job `{}` has no run {run}", choice.job), format!("Its runs are {}.", runs.join(", ")))
             }
             _ if is_declared => {
-                let help =
-                    format!("Run `fleetform apply`; `fleetform job show {} --why` says what keeps it.", choice.job);
+                let first = match self.view.declared.fleet.link.hub() {
+                    Some(_) => "The fleet's gateway runs it",
+                    None => "Run `fleetform apply`, unless a daemon does it",
+                };
+                let help = format!("{first}; `fleetform job show {} --why` says what keeps it.", choice.job);
                 (format!("job `{}` has not run yet", choice.job), help)
             }
             _ => {

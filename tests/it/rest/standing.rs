@@ -136,3 +136,21 @@ fn a_job_that_waits_for_devices_alone_says_nothing() {
     let made = hub.put_job("call", &method_job("*", 3_600)).expect(200).body;
     assert_eq!(made["statusMessage"], Value::Null, "{made}");
 }
+
+#[test]
+fn nobody_is_told_to_apply_what_the_gateway_does() {
+    let mut hub = Hub::new(1);
+    let told = |hub: &Hub, arguments: &[&str]| {
+        let said = hub.world.run(arguments).expect(0).stderr;
+        assert!(!said.contains(" apply"), "{said}");
+        said
+    };
+    let call = ["device", "call", "d-001", "reboot"];
+    assert!(told(&hub, &call).contains("The gateway that works here does it"));
+    assert!(told(&hub, &["job", "copy", "call-d-001-1"]).contains("The gateway that works here does it"));
+    hub.kill();
+    assert!(told(&hub, &call).contains("start it with `fleetform gateway`"));
+    assert!(
+        told(&hub, &["device", "call", "d-001", "reboot", "--no-commit"]).contains("commit it: the fleet's gateway")
+    );
+}
