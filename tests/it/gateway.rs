@@ -295,6 +295,32 @@ impl Device {
     }
 }
 
+#[test]
+fn a_certificate_that_cannot_be_used_ends_the_start() {
+    let site = Site::without_gateway(1);
+    let (certificate, key) = (site.certificate(), site.world.file(".git/key.pem"));
+    let address = format!("{}:{}", site.host, site.port);
+    let refused = || {
+        let files = [certificate.to_str().unwrap(), key.to_str().unwrap()];
+        let arguments = ["gateway", "--mqtt", &address, "--certificate", files[0], "--key", files[1]];
+        let stderr = site.world.run(&arguments).expect(64).stderr;
+        assert!(stderr.contains("the certificate cannot be used"), "{stderr}");
+    };
+    let whole = fs::read(&key).unwrap();
+    for text in ["", "no key at all", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+        fs::write(&key, text).unwrap();
+        refused();
+    }
+    fs::write(&key, whole).unwrap();
+    fs::remove_file(&certificate).unwrap();
+    refused();
+    // One that belongs to another key.
+    site.make_certificate();
+    let other = rcgen::generate_simple_self_signed([HOST.to_string()]).unwrap();
+    fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+    refused();
+}
+
 const REBOOT: &str = "command: {name: reboot, payload: {delay: 3}, connectTimeout: 1s, responseTimeout: 30s}";
 
 fn job(site: &Site, name: &str, run: &str, target: &str, action: &str, rest: &str) {

@@ -95,8 +95,13 @@ pub fn bind(
             },
         }
     })?;
-    bound.map_err(|error| CommandError::Usage {
+    bound.map_err(|error| unusable(&error))
+}
+
+/// Returns that the files of the certificate cannot be used.
+pub fn unusable(error: &dyn std::error::Error) -> CommandError {
+    CommandError::Usage {
         what: format!("the certificate cannot be used: {error}"),
         help: "Give --certificate and --key the PEM files of the fleet's `hostName`.".to_string(),
-    })
+    }
 }

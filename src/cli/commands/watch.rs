@@ -48,6 +48,8 @@ pub fn gateway(environment: &Environment, arguments: &GatewayArgs, output: &Outp
     let proxies = trusted_proxies.clone();
     let (mqtt, listener) = given_mqtt.map_or((*mqtt, None), |(at, given)| (at, Some(given)));
     let gateway = GatewayOptions { mqtt, listener, certificate, key, proxies, switchboard: Switchboard::default() };
+    // Later a file that cannot be used leaves the one before in use. At the start there is none.
+    gateway.check().map_err(|error| super::gateway::unusable(&error))?;
     run(environment, watch, Some((gateway, rest)), output)
 }
 

@@ -15,6 +15,7 @@ use crate::link::DeviceMessage;
 use crate::link::protocol::versioned;
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
+use crate::model::text::sanitize_line;
 
 /// Reported patches a second, beyond which they are refused (IoT Hub throttles them, too).
 const REPORTS_PER_SECOND_MAX: u32 = 50;
@@ -33,10 +34,19 @@ pub struct Device {
     pub unacknowledged: BTreeMap<u16, i64>,
     /// Messages that it does not take yet.
     pub later: VecDeque<DeviceMessage>,
+    /// A message was dropped that is larger than it takes.
+    pub has_dropped: bool,
     pub sink: Option<Arc<Sink>>,
 }
 
 impl Device {
+    /// Notes that a message was dropped that is larger than the device takes; warned of once for a connection.
+    pub fn dropped(&mut self) {
+        if !std::mem::replace(&mut self.has_dropped, true) {
+            tracing::warn!(device = %sanitize_line(&self.id), "a message is larger than the device takes, and is dropped");
+        }
+    }
+
     /// Passes telemetry on; false when too much waits already, and `None` when it goes nowhere.
     pub fn pass_on(&self, properties: String, payload: &[u8], receipt: Option<Receipt>) -> Option<bool> {
         let (device_id, at) = (self.id.clone(), Timestamp::now());

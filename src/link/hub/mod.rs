@@ -68,6 +68,7 @@ use super::{
 };
 use crate::model::hub::{HubLinkConfig, TelemetrySink};
 use crate::model::status::LinkStatus;
+use crate::tls::{TlsError, server_config};
 use exchange::{AGAIN, Closing, Exchange, Inbound, Out, Receipt};
 use files::{Certificate, DeviceAuthorities};
 use front::Front;
@@ -101,6 +102,16 @@ pub struct GatewayOptions {
     pub proxies: Vec<IpAddr>,
     /// How other threads speak to the devices.
     pub switchboard: Switchboard,
+}
+
+impl GatewayOptions {
+    /// Checks the files of the certificate, so that what is wrong with them is said at the start.
+    ///
+    /// # Errors
+    /// A file cannot be read, is none of its kind, or the two do not belong together.
+    pub fn check(&self) -> Result<(), TlsError> {
+        server_config(&self.certificate, &self.key).map(drop)
+    }
 }
 
 /// The devices that are connected to this process.

@@ -30,6 +30,8 @@ pub struct Greeting {
     pub is_clean: bool,
     /// Seconds without a message; 0 for any time.
     pub keep_alive: u16,
+    /// Bytes of the largest packet that the device takes, with MQTT 5; `None` for any.
+    pub packet_bytes_max: Option<u32>,
 }
 
 /// What a connected device says.
@@ -93,7 +95,7 @@ impl Message {
 pub fn greeting(packet: &Packet) -> Option<Greeting> {
     // Two types with the same methods.
     macro_rules! common {
-        ($hello:expr, $version:expr, $is_clean:expr) => {
+        ($hello:expr, $version:expr, $is_clean:expr, $packet_bytes_max:expr) => {
             Greeting {
                 version: $version,
                 client_id: $hello.client_id().to_string(),
@@ -102,12 +104,19 @@ pub fn greeting(packet: &Packet) -> Option<Greeting> {
                 will_topic: $hello.will_topic().map(str::to_string),
                 is_clean: $is_clean,
                 keep_alive: $hello.keep_alive(),
+                packet_bytes_max: $packet_bytes_max,
             }
         };
     }
     match packet {
-        Packet::V3_1_1Connect(hello) => Some(common!(hello, Version::V311, hello.clean_session())),
-        Packet::V5_0Connect(hello) => Some(common!(hello, Version::V5, true)),
+        Packet::V3_1_1Connect(hello) => Some(common!(hello, Version::V311, hello.clean_session(), None)),
+        Packet::V5_0Connect(hello) => {
+            let largest = hello.props().iter().find_map(|property| match property {
+                Property::MaximumPacketSize(size) => Some(size.val()),
+                _ => None,
+            });
+            Some(common!(hello, Version::V5, true, largest))
+        }
         _ => None,
     }
 }

@@ -210,7 +210,7 @@ impl Counter {
                     wire.acknowledge(packet_id);
                 }
                 let payload = answer.body.as_bytes().into();
-                wire.publish(Message { payload, ..Message::unacknowledged(response(&rid, &answer)) })
+                wire.publish(Message { payload, ..Message::unacknowledged(response(&rid, &answer)) }).map(drop)
             }
             Incoming::Subscribe { packet_id, filters } => {
                 let granted: Vec<Option<Qos>> =

@@ -192,6 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             kept: KeptSession::new(hello.is_clean, kept),
             unacknowledged: BTreeMap::new(),
             later: VecDeque::new(),
+            has_dropped: false,
             sink: sink.clone(),
         };
         Ok((device, ends_at))
@@ -253,7 +254,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match order {
             Some(Out::Tell { told, payload }) => {
                 let topic = device.dialect.told(&device.id, &told);
-                self.wire.publish(Message { payload, ..Message::unacknowledged(topic) })?;
+                if !self.wire.publish(Message { payload, ..Message::unacknowledged(topic) })? {
+                    device.dropped();
+                }
             }
             // They are looked for behind all that was ordered.
             Some(Out::Messages) => {}
@@ -288,8 +291,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 device.unacknowledged.insert(packet_id, sequence);
                 sent.packet_id = Some(packet_id);
             }
-            self.wire.publish(sent)?;
-            if is_silent {
+            let packet_id = sent.packet_id;
+            let is_sent = self.wire.publish(sent)?;
+            if !is_sent {
+                device.dropped();
+                packet_id.map(|packet_id| device.unacknowledged.remove(&packet_id));
+            }
+            // Nobody acknowledges what was not sent.
+            if is_silent || !is_sent {
                 exchange.message_taken(&device.id, device.session, sequence);
             }
         }

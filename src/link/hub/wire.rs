@@ -35,6 +35,8 @@ const HELLO_BYTES_MAX: usize = 16 * 1024;
 pub struct Wire<S> {
     core: mqtt::Connection<role::Server>,
     version: Version,
+    /// Bytes of the largest packet that the device takes.
+    packet_bytes_max: usize,
     pub stream: S,
     output: Vec<u8>,
     /// What has come, to be taken.
@@ -52,7 +54,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut core = mqtt::Connection::<role::Server>::with_options(mqtt::Version::Undetermined, limits);
         core.set_auto_ping_response(true);
         let (output, packets, ahead) = (Vec::new(), VecDeque::new(), Vec::new());
-        Wire { core, version: Version::V311, stream, output, packets, ahead, alive_until: None, end: None }
+        Wire {
+            core,
+            version: Version::V311,
+            packet_bytes_max: usize::MAX,
+            stream,
+            output,
+            packets,
+            ahead,
+            alive_until: None,
+            end: None,
+        }
     }
 
     /// Returns until when the device is to say something.
@@ -69,6 +81,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 let greeting = packets::greeting(&packet);
                 let greeting = greeting.ok_or(End::Protocol("it does not begin with CONNECT".to_string()))?;
                 self.version = greeting.version;
+                let largest = greeting.packet_bytes_max.and_then(|bytes| usize::try_from(bytes).ok());
+                self.packet_bytes_max = largest.unwrap_or(usize::MAX);
                 return Ok(greeting);
             }
             if let Some(end) = self.end.take() {
@@ -192,9 +206,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         end
     }
 
-    /// Writes a message.
-    pub fn publish(&mut self, message: Message) -> Result<(), End> {
-        self.build(packets::publish(self.version, message))
+    /// Writes a message. Returns false for one that is larger than the device takes: MQTT 5 has it dropped, and count as
+    /// sent.
+    pub fn publish(&mut self, message: Message) -> Result<bool, End> {
+        let packet_id = message.packet_id;
+        let packet = packets::publish(self.version, message).map_err(|error| End::Protocol(error.to_string()))?;
+        if packet.size() <= self.packet_bytes_max {
+            self.send(packet);
+            return Ok(true);
+        }
+        if let Some(packet_id) = packet_id {
+            let events = self.core.release_packet_id(packet_id);
+            self.take(events);
+        }
+        Ok(false)
     }
 
     /// Answers subscriptions: the quality that each gets, or `None` for one that it does not get.
@@ -219,9 +244,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.core.get_receive_maximum_vacancy_for_send().map_or(usize::MAX, usize::from)
     }
 
-    /// Writes a packet, when it is a legal one.
+    /// Writes a packet, when it is a legal one and the device takes it.
     fn build(&mut self, packet: Result<Packet, MqttError>) -> Result<(), End> {
-        self.send(packet.map_err(|error| End::Protocol(error.to_string()))?);
+        let packet = packet.map_err(|error| End::Protocol(error.to_string()))?;
+        if packet.size() <= self.packet_bytes_max {
+            self.send(packet);
+        }
         Ok(())
     }
 }

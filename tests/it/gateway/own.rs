@@ -125,6 +125,53 @@ fn a_device_gets_no_more_messages_at_once_than_it_takes() {
     }
 }
 
+/// MQTT 5, 3.1.2.11.4: what is larger than the device takes is dropped, and counts as sent.
+#[test]
+fn a_message_that_is_larger_than_the_device_takes_is_dropped() {
+    let site = Site::with_back_ends(1);
+    let options = ClientOptions { packet_bytes_max: 300, receive_max: 2, ..own(&site, "d-001") };
+    let mut device = Device::connect_with(&options, Version::V5).unwrap();
+    assert!(subscribe(&mut device, "d-001"));
+    let send = |text: &str| {
+        let sent = site.ask("service", "POST /devices/d-001/messages/devicebound", &[], text);
+        assert_eq!(sent.0, 204, "{sent:?}");
+    };
+    // More of them than may be under way.
+    for n in 0..10 {
+        send(&format!("{n}{}", "x".repeat(400)));
+    }
+    send("small");
+    match device.next().unwrap() {
+        Received::Message { payload, packet_id, .. } => {
+            assert_eq!(payload, b"small");
+            device.connection.acknowledge(packet_id.unwrap());
+        }
+        other => panic!("{other:?}"),
+    }
+    // So are a twin and a command; the connection goes on.
+    let (status, twin) = site.ask(
+        "iothubowner",
+        "PATCH /twins/d-001",
+        &[],
+        &json!({"properties": {"desired": {"text": "y".repeat(400)}}}).to_string(),
+    );
+    assert_eq!(status, 200, "{twin}");
+    device.publish("fleetform/d-001/twin/GET/?$rid=a", "");
+    let call = json!({"methodName": "blink", "responseTimeoutInSeconds": 5, "payload": "z".repeat(400)}).to_string();
+    let (status, answer) = site.ask("service", "POST /twins/d-001/methods", &[], &call);
+    assert_eq!(status, 504, "{answer}");
+    device.publish("fleetform/d-001/twin/PATCH/properties/reported/?$rid=b", r#"{"firmware": "1.0"}"#);
+    assert_eq!(device.message().0, "fleetform/d-001/twin/res/204/?$rid=b&$version=2");
+    assert_eq!(site.said().matches("larger than the device takes").count(), 1, "{}", site.said());
+    drop(device);
+    site.wait_state("d-001", "Disconnected");
+    // Nothing of it waits for a device that takes more.
+    let mut device = Device::connect_with(&own(&site, "d-001"), Version::V5).unwrap();
+    assert!(subscribe(&mut device, "d-001"));
+    send("later");
+    assert!(matches!(device.next().unwrap(), Received::Message { payload, .. } if payload == b"later"));
+}
+
 #[test]
 fn who_is_not_the_device_is_not_let_in_by_its_own_topics() {
     let site = Site::new(2);
