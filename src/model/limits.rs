@@ -67,6 +67,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 pub const COMMAND_NAME_CHARS_MAX: usize = 128;
 /// Bytes of a message to a device (IoT Hub, 64 KiB).
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Connections and ends of connections that are kept of one device.
+pub const CONNECTIONS_KEPT_MAX: u32 = 32;
 /// Messages that wait for one device (IoT Hub).
 pub const MESSAGES_MAX: u64 = 50;
 /// Bytes of what stands beside the body of a message to a device, names and values. As IoT Hub's headers, and below what

@@ -16,6 +16,8 @@ use crate::model::id::Name;
 use crate::prepare::{Files, OnError, TreeChoice, models_of, query_of};
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
+
+pub use crate::registry::ConnectionChange;
 pub use blocked::{BlockedBy, blocked_by};
 pub use change::{Changed, DeviceChange, block_for, change};
 pub use export::{ExportFormat, export, export_to};
@@ -70,6 +72,8 @@ pub struct ShownDevice {
     pub import: Option<String>,
     /// The groups that it is in now, by name.
     pub groups: Vec<Name>,
+    /// When it connected, and when its connections ended, the newest first.
+    pub connections: Vec<ConnectionChange>,
 }
 
 /// Returns one device.
@@ -99,6 +103,7 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, O
         authentication: registry.devices().keys(device_id)?.authentication,
         edge_manifest_digest: registry.devices().edge_manifest_digest(&id)?,
         import: import.filter(is_shown),
+        connections: registry.devices().connections(&id)?,
         device,
     })
 }

@@ -101,6 +101,13 @@ pub trait Devices {
     /// The registry cannot be read.
     fn messages_after(&self, sequence: i64) -> Result<Vec<(i64, String)>, RegistryError>;
 
+    /// Returns when a device connected, and when its connections ended, the newest first; at most
+    /// [`limits::CONNECTIONS_KEPT_MAX`](crate::model::limits::CONNECTIONS_KEPT_MAX).
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn connections(&self, device_id: &str) -> Result<Vec<ConnectionChange>, RegistryError>;
+
     /// Returns how many such messages wait for each of some devices; devices that have none are absent.
     ///
     /// # Errors
@@ -212,6 +219,13 @@ impl Request {
     pub fn all() -> Request {
         Request::new(Selection::Matching { template: None, conditions: Vec::new() }, Vec::new())
     }
+}
+
+/// That a device connected, or that its connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionChange {
+    pub at: Timestamp,
+    pub is_online: bool,
 }
 
 /// A device with what its twin shows beside it.

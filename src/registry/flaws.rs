@@ -20,7 +20,7 @@ pub enum FlawKind {
     StatusWithoutDevice,
     /// A message to a device that is not there.
     MessageWithoutDevice,
-    /// The session of a device that is not there.
+    /// The session of a device that is not there, or when it connected.
     SessionWithoutDevice,
     /// A device that left the file of its import, and is not there.
     LeftWithoutDevice,
@@ -73,7 +73,9 @@ impl FlawKind {
                  WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = m.device_id)"
             }
             FlawKind::SessionWithoutDevice => {
-                "SELECT count(*), min(n.device_id) FROM device_session AS n
+                "SELECT count(*), min(n.device_id) FROM (
+                     SELECT device_id FROM device_session UNION SELECT device_id FROM device_connection
+                 ) AS n
                  WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = n.device_id)"
             }
             FlawKind::DevicesMiscounted => {

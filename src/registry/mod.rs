@@ -45,7 +45,9 @@ pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
 pub use change::{Answer, Change, Fence, Heard, HeardOf, Reported};
 pub use contents::Contents;
 use devices::STRAYS_NAMED;
-pub use devices::{DeviceFilter, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched, TwinRow};
+pub use devices::{
+    ConnectionChange, DeviceFilter, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched, TwinRow,
+};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
 pub use file::{RowNames, check_file};

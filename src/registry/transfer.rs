@@ -168,6 +168,7 @@ pub const TABLES: &[Table] = &[
             ("body", Bytes),
         ],
     },
+    Table { name: "device_connection", columns: &[("device_id", Text), ("at", Integer), ("is_online", Bool)] },
     Table { name: "device_session", columns: &[("device_id", Text), ("subscriptions", Integer)] },
     Table { name: "deleted_device", columns: &[("device_id", Text), ("device_name", Text)] },
     Table { name: "left_device", columns: &[("device_id", Text)] },

@@ -337,6 +337,7 @@ macro_rules! contract {
                 a_section_does_not_outgrow_a_twin
                 what_was_so_before_is_no_activity
                 a_session_outlives_its_connection_and_no_device
+                the_newest_connections_are_kept
             }
             twins {
                 a_merge_patch_changes_what_it_names

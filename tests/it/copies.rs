@@ -422,7 +422,8 @@ fn an_older_registry_is_brought_up_to_date_and_copied() {
     world.sql(
         "ALTER TABLE run DROP COLUMN first_batch; DROP TRIGGER device_status_deleted; DROP TABLE device_status;
          DROP INDEX device_connected; DROP TABLE answer; DROP TRIGGER message_deleted; DROP TABLE message;
-         DROP TABLE outcome_count; ALTER TABLE run DROP COLUMN keeps_answers; PRAGMA user_version = 7",
+         DROP TABLE outcome_count; ALTER TABLE run DROP COLUMN keeps_answers; DROP TRIGGER device_session_deleted;
+         DROP TABLE device_session; DROP TABLE device_connection; PRAGMA user_version = 7",
     );
     let (from, to) = (first(&world), new_file(&world, "to.db"));
     // Looking changes nothing.

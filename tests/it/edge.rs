@@ -265,7 +265,7 @@ fn a_manifest_without_a_digest_is_written_again() {
          DROP TABLE deleted_device; DROP INDEX kept_file_uncompared; DROP TRIGGER left_device_deleted; DROP TABLE left_device; \
          DROP TRIGGER device_status_deleted; DROP TABLE device_status; DROP INDEX device_connected; \
          DROP TABLE answer; DROP TRIGGER message_deleted; DROP TABLE message; DROP TABLE outcome_count; \
-         DROP TRIGGER device_session_deleted; DROP TABLE device_session; \
+         DROP TRIGGER device_session_deleted; DROP TABLE device_session; DROP TABLE device_connection; \
          ALTER TABLE run DROP COLUMN keeps_answers; \
          ALTER TABLE run DROP COLUMN batch; ALTER TABLE run DROP COLUMN batch_opened_at; \
          ALTER TABLE run DROP COLUMN first_batch;

@@ -8,7 +8,7 @@ use crate::model::device::Device;
 use crate::model::id::Name;
 use crate::model::secret;
 use crate::model::text::sanitize_line;
-use crate::ops::device::ShownDevice;
+use crate::ops::device::{ConnectionChange, ShownDevice};
 use crate::ops::job::ListedRun;
 
 /// Returns an empty table of devices.
@@ -45,7 +45,7 @@ pub fn to_json(device: &Device) -> Value {
 
 /// Returns a device with its twin, its groups and what became of it in some runs.
 pub fn shown_json(shown: &ShownDevice, runs: &[ListedRun]) -> Value {
-    let ShownDevice { device, authentication, edge_manifest_digest, import, groups } = shown;
+    let ShownDevice { device, authentication, edge_manifest_digest, import, groups, connections } = shown;
     let mut document = to_json(device);
     if let Some(members) = document.as_object_mut() {
         members.insert("blocked".into(), json!(device.blocked));
@@ -60,6 +60,8 @@ pub fn shown_json(shown: &ShownDevice, runs: &[ListedRun]) -> Value {
         let properties = json!({"desired": device.desired_with_version(), "reported": device.reported_with_version()});
         members.insert("properties".into(), properties);
         members.insert("groups".into(), json!(groups.iter().map(Name::as_str).collect::<Vec<_>>()));
+        let change = |one: &ConnectionChange| json!({"at": one.at.to_string(), "is_online": one.is_online});
+        members.insert("connections".into(), connections.iter().map(change).collect());
         members.insert("jobs".into(), runs.iter().map(run_json).collect());
     }
     document
@@ -81,7 +83,7 @@ fn run_json(run: &ListedRun) -> Value {
 
 /// Returns a device for people.
 pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String {
-    let ShownDevice { device, authentication, edge_manifest_digest, import, groups } = shown;
+    let ShownDevice { device, authentication, edge_manifest_digest, import, groups, connections: _ } = shown;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("device {}", device.device_id)));
     let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<13} {}\n", sanitize_line(value)));
     line("name", &device.device_name);

@@ -129,7 +129,7 @@ pub(super) fn of_flaw(flaw: &Flaw) -> Finding {
         FlawKind::KeysWithoutDevice => "keys of devices that are not there",
         FlawKind::StatusWithoutDevice => "states of devices that are not there",
         FlawKind::MessageWithoutDevice => "messages to devices that are not there",
-        FlawKind::SessionWithoutDevice => "sessions of devices that are not there",
+        FlawKind::SessionWithoutDevice => "sessions or connections of devices that are not there",
         FlawKind::LeftWithoutDevice => "devices that left their import and are not there",
         FlawKind::DevicesMiscounted => "numbers of devices that are not right",
         FlawKind::RowsWithoutRun => "runs with rows and without a claim",

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::{Heard, HeardOf, Reported};
 use super::connection::Connection;
+use super::connections;
 use super::fault::Fault;
 use super::json::stored;
 use super::rows::{json_of, number_of};
@@ -26,6 +27,12 @@ pub(super) fn hear(connection: &Connection, from: &[Heard<'_>]) -> Result<Vec<Re
         ON CONFLICT (device_id) DO UPDATE SET subscriptions = excluded.subscriptions";
     let mut reported = Vec::new();
     for Heard { device_id, at, what } in from {
+        match what {
+            HeardOf::Presence { is_online, .. } => connections::note(connection, device_id, *at, *is_online)?,
+            // A device that reports is there.
+            HeardOf::Report { .. } => connections::note(connection, device_id, *at, true)?,
+            HeardOf::Session { .. } => {}
+        }
         match what {
             HeardOf::Presence { is_online: true, is_news: true } => {
                 connection.execute(online, &[device_id, &at.to_string()])?;

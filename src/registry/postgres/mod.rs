@@ -11,6 +11,7 @@ mod answers;
 mod claims;
 mod commit;
 mod connection;
+mod connections;
 mod devices;
 mod fault;
 mod fence;

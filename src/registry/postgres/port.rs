@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use super::super::branch_copy::visit_published;
 use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
-    BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
-    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, OutcomeCount, PendingRows, QueuedMessage,
-    RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, TwinRow, Waits, WholeAnswer,
+    BranchCopy, ConnectionChange, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports,
+    IndexChanges, Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, OutcomeCount, PendingRows,
+    QueuedMessage, RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, TwinRow, Waits,
+    WholeAnswer,
 };
 use super::{
-    Connection, PostgresStore, answers, claims, devices, identities, indexes, journal, marks, messages, outbox,
-    outcome_counts, remembered, single, write,
+    Connection, PostgresStore, answers, claims, connections, devices, identities, indexes, journal, marks, messages,
+    outbox, outcome_counts, remembered, single, write,
 };
 use crate::ledger::OpenRun;
 use crate::model::device::Device;
@@ -77,6 +78,10 @@ impl Devices for PostgresStore {
 
     fn messages_after(&self, sequence: i64) -> Result<Vec<(i64, String)>, RegistryError> {
         self.read("read messages", |connection| messages::queued_after(connection, sequence))
+    }
+
+    fn connections(&self, device_id: &str) -> Result<Vec<ConnectionChange>, RegistryError> {
+        self.read("read when a device connected", |connection| connections::of(connection, device_id))
     }
 
     fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError> {

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::Value;
 
 use super::super::{Heard, HeardOf, Reported};
+use super::connections;
 use super::marks::{SEEN_OFFLINE, SEEN_ONLINE};
 use crate::model::patch::{Section, counted_size};
 use crate::model::secret::SecretKey;
@@ -33,6 +34,12 @@ pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlit
     let mut offline = transaction.prepare_cached(SEEN_OFFLINE)?;
     let mut reported = Vec::new();
     for Heard { device_id, at, what } in from {
+        match what {
+            HeardOf::Presence { is_online, .. } => connections::note(transaction, device_id, *at, *is_online)?,
+            // A device that reports is there.
+            HeardOf::Report { .. } => connections::note(transaction, device_id, *at, true)?,
+            HeardOf::Session { .. } => {}
+        }
         match what {
             HeardOf::Presence { is_online: true, is_news: true } => {
                 online.execute(params![device_id, at.to_string()])?;

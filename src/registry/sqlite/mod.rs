@@ -7,6 +7,7 @@
 mod answers;
 mod claims;
 mod commit;
+mod connections;
 mod devices;
 mod fence;
 mod file_state;

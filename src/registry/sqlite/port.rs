@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use super::super::branch_copy::visit_published;
 use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
-    BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
-    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, OutcomeCount, PendingRows, QueuedMessage,
-    RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, TwinRow, Waits, WholeAnswer,
+    BranchCopy, ConnectionChange, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports,
+    IndexChanges, Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, OutcomeCount, PendingRows,
+    QueuedMessage, RegistryError, RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, TwinRow, Waits,
+    WholeAnswer,
 };
 use super::{SqliteStore, indexes, remembered};
 use crate::ledger::OpenRun;
@@ -74,6 +75,10 @@ impl Devices for SqliteStore {
 
     fn messages_after(&self, sequence: i64) -> Result<Vec<(i64, String)>, RegistryError> {
         self.queued_after(sequence)
+    }
+
+    fn connections(&self, device_id: &str) -> Result<Vec<ConnectionChange>, RegistryError> {
+        self.connections_of(device_id)
     }
 
     fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError> {

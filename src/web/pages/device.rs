@@ -10,7 +10,7 @@ use super::devices::RegisteredRow;
 use super::{Notes, Page};
 use crate::model::limits::DEVICE_RUNS_MAX;
 use crate::model::secret;
-use crate::ops::device::{ShownDevice, blocked_by, show};
+use crate::ops::device::{ConnectionChange, ShownDevice, blocked_by, show};
 use crate::ops::job::{Fate, fates};
 use crate::ops::{Environment, OpsError};
 use crate::web::fault::Fault;
@@ -34,6 +34,8 @@ pub struct DevicePage {
     pub import: Option<String>,
     /// The groups that it is in now.
     pub groups: Vec<String>,
+    /// When it connected, and when its connections ended, the newest first. Nothing is known of simulated devices.
+    pub connections: Vec<ConnectionRow>,
     pub edge_manifest: Option<String>,
     pub iot_edge: bool,
     pub desired_version: u64,
@@ -57,6 +59,16 @@ pub struct BlockOf {
     pub who: String,
     /// Why, in their words; may be empty.
     pub reason: String,
+}
+
+/// A time for which a device was connected, or was not.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ConnectionRow {
+    /// `connected` or `disconnected`.
+    pub state: String,
+    pub since: String,
+    /// Null for the state that it is in now.
+    pub until: Option<String>,
 }
 
 /// A property of a twin.
@@ -124,7 +136,8 @@ impl From<Fate> for FateRow {
 /// # Errors
 /// There is no such device, or the fleet cannot be read.
 pub fn read(environment: &Environment, device_id: &str) -> Result<DevicePage, OpsError> {
-    let ShownDevice { device, authentication, edge_manifest_digest: _, import, groups } = show(environment, device_id)?;
+    let ShownDevice { device, authentication, edge_manifest_digest: _, import, groups, connections } =
+        show(environment, device_id)?;
     let mut notes = Notes::default();
     // A device can be shown whatever happened to the history of jobs.
     let found = fates(environment, device_id, (JOBS_SHOWN, SEARCHED_MAX), &mut |caveats| notes.take(caveats));
@@ -147,6 +160,7 @@ pub fn read(environment: &Environment, device_id: &str) -> Result<DevicePage, Op
         authentication: authentication.as_str().to_string(),
         import,
         groups: groups.iter().map(ToString::to_string).collect(),
+        connections: times(&connections),
         edge_manifest: device.edge_manifest.clone(),
         iot_edge: device.iot_edge,
         desired_version: device.desired_version,
@@ -171,6 +185,16 @@ pub fn write(environment: &Environment, device_id: &str, sink: &mut Sink) -> Res
     let (jobs, _) = fates(environment, device_id, (DEVICE_RUNS_MAX, DEVICE_RUNS_MAX), &mut |_| ())?;
     sink.begin::<FateRow>()?;
     Ok(jobs.into_iter().map(FateRow::from).try_for_each(|row| sink.push(&row))?)
+}
+
+/// Returns the times between changes, the newest first.
+fn times(changes: &[ConnectionChange]) -> Vec<ConnectionRow> {
+    let row = |(at, change): (usize, &ConnectionChange)| ConnectionRow {
+        state: if change.is_online { "connected" } else { "disconnected" }.to_string(),
+        since: change.at.to_string(),
+        until: at.checked_sub(1).map(|later| changes[later].at.to_string()),
+    };
+    changes.iter().enumerate().map(row).collect()
 }
 
 /// Returns the values of two sections by their paths.
@@ -208,7 +232,17 @@ fn leaves(value: &Value, path: &str, found: &mut BTreeMap<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
     use serde_json::json;
+
+    #[test]
+    fn a_state_lasts_until_the_next_change() {
+        let change = |second, is_online| ConnectionChange { at: Timestamp::from_second(second).unwrap(), is_online };
+        let rows = times(&[change(9, false), change(5, true)]);
+        assert_eq!((rows[0].state.as_str(), &rows[0].until), ("disconnected", &None));
+        assert_eq!((rows[1].state.as_str(), rows[1].until.as_ref()), ("connected", Some(&rows[0].since)));
+        assert_eq!(times(&[]), []);
+    }
 
     #[test]
     fn sections_stand_side_by_side() {

@@ -153,3 +153,31 @@ pub fn a_session_outlives_its_connection_and_no_device(fresh: Fresh) {
     assert_eq!(["d-1", "d-9"].map(|id| kept(&fleet, id)), [None, None]);
     assert_eq!(fleet.registry.flaws().unwrap(), []);
 }
+
+pub fn the_newest_connections_are_kept(fresh: Fresh) {
+    let mut fleet = registered(fresh);
+    let changes = |fleet: &Fleet, id: &str| {
+        let found = fleet.registry.devices().connections(id).unwrap();
+        found.into_iter().map(|one| (one.at, one.is_online)).collect::<Vec<_>>()
+    };
+    let patch = json!({"lux": 1});
+    let from = [
+        presence("d-1", true, 5),
+        presence("d-1", true, 6),
+        presence("d-1", false, 9),
+        presence("d-1", false, 10),
+        report("d-1", &patch, 11),
+        retained("d-2", false, 5),
+        presence("d-9", true, 5),
+    ];
+    hear(&mut fleet, &from);
+    assert_eq!(changes(&fleet, "d-1"), [(after(11), true), (after(9), false), (after(5), true)]);
+    assert_eq!((changes(&fleet, "d-2"), changes(&fleet, "d-9")), (Vec::new(), Vec::new()));
+    let often: Vec<Heard<'_>> = (0..50).map(|at| presence("d-2", at % 2 == 0, 20 + at)).collect();
+    hear(&mut fleet, &often);
+    let kept = changes(&fleet, "d-2");
+    assert_eq!((kept.len(), kept[0], kept[31]), (32, (after(69), false), (after(38), true)));
+    fleet.delete(&["d-1"]);
+    assert_eq!(changes(&fleet, "d-1"), []);
+    assert_eq!(fleet.registry.flaws().unwrap(), []);
+}

@@ -92,7 +92,13 @@ fn in_use(fresh: Fresh) -> (Fleet, i64) {
     fleet.registry.write(Change::Enqueue { device_id: "d-0003", message: &message, at: now() }).unwrap();
     let subscriptions = Some(Subscriptions { messages: true, ..Subscriptions::default() });
     let session = Heard { device_id: "d-0003", at: now(), what: HeardOf::Session { subscriptions } };
-    fleet.registry.write(Change::Heard { from: &[session] }).unwrap();
+    let presence = |is_online, seconds| Heard {
+        device_id: "d-0003",
+        at: after(seconds),
+        what: HeardOf::Presence { is_online, is_news: true },
+    };
+    let from = [session, presence(true, 1), presence(false, 2), presence(true, 3)];
+    fleet.registry.write(Change::Heard { from: &from }).unwrap();
     fleet.block(&["d-0004"]);
     fleet.delete(&["d-0002"]);
     fleet.registry.enter_epoch(4).unwrap();
@@ -141,6 +147,7 @@ pub fn every_row_reads_back_in_another_store(fresh: Fresh) {
         "answer",
         "message",
         "device_session",
+        "device_connection",
         "device",
         "device_key",
         "device_status",
@@ -325,6 +332,7 @@ pub fn rows_that_contradict_each_other_are_found(fresh: Fresh) {
     check("device_status", &[], &[(FlawKind::StatusWithoutDevice, "x")]);
     check("message", &[], &[(FlawKind::MessageWithoutDevice, "x")]);
     check("device_session", &[], &[(FlawKind::SessionWithoutDevice, "x")]);
+    check("device_connection", &[], &[(FlawKind::SessionWithoutDevice, "x")]);
     check("left_device", &[], &[(FlawKind::LeftWithoutDevice, "x")]);
     check("late", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);
     check("answer", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);

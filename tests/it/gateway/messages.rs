@@ -187,6 +187,10 @@ fn what_a_device_listens_to_outlives_the_gateway() {
     // A clean session is none, and leaves none.
     drop(Device::connect(&ClientOptions { is_new_session: true, ..site.options("d-001") }).unwrap());
     site.wait_state("d-001", "Disconnected");
+    let shown = site.world.run(&["device", "show", "d-001", "--json"]).expect(0).json();
+    let changes = shown[0]["connections"].as_array().unwrap();
+    let states: Vec<&Value> = changes.iter().map(|change| &change["is_online"]).collect();
+    assert!(states.len() >= 4 && states[0] == false && states.windows(2).all(|two| two[0] != two[1]), "{states:?}");
     site.kill();
     site.start();
     assert!(!Device::connect(&site.options("d-001")).unwrap().was_kept);

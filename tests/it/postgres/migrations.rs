@@ -19,7 +19,7 @@ fn a_registry_of_the_first_version_is_brought_up_to_date() {
     drop(registry);
     run(
         &url,
-        "SET search_path = fleetform; DROP TABLE device_status, answer, message, outcome_count, device_session;
+        "SET search_path = fleetform; DROP TABLE device_status, answer, message, outcome_count, device_session, device_connection;
          DROP INDEX device_connected;
          ALTER TABLE run DROP COLUMN keeps_answers; DELETE FROM meta WHERE key = 'devices';
          UPDATE device SET connection_state = 'Connected' WHERE device_id = 'd-2';

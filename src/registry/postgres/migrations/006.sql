@@ -5,6 +5,14 @@ CREATE TABLE device_session (
     subscriptions smallint NOT NULL
 );
 
+-- When devices connected, or a connection ended, in microseconds since 1970: the newest ones of each.
+CREATE TABLE device_connection (
+    device_id text COLLATE "C" NOT NULL,
+    at        bigint  NOT NULL,
+    is_online boolean NOT NULL,
+    PRIMARY KEY (device_id, at)
+);
+
 CREATE OR REPLACE FUNCTION note_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT 1 FROM run WHERE NOT is_closed) THEN
@@ -15,5 +23,6 @@ BEGIN
     DELETE FROM device_status USING gone WHERE device_status.device_id = gone.device_id;
     DELETE FROM message USING gone WHERE message.device_id = gone.device_id;
     DELETE FROM device_session USING gone WHERE device_session.device_id = gone.device_id;
+    DELETE FROM device_connection USING gone WHERE device_connection.device_id = gone.device_id;
     RETURN NULL;
 END $$;
