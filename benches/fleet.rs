@@ -7,6 +7,7 @@
 //! cargo bench --bench fleet -- --reconciles         # the daemon only
 //! cargo bench --bench fleet -- --mqtt               # commands through Mosquitto only, to 100,000 devices
 //! cargo bench --bench fleet -- --gateway            # devices and back ends of IoT Hub only: 10,000 devices connect
+//! cargo bench --bench fleet -- --twins              # the last part of it only: pages of twins
 //! cargo bench --bench fleet -- --pages              # the pages only; `--runs 10000` says of how many runs
 //! cargo bench --bench fleet -- --postgres           # a registry in PostgreSQL only; see `fleet/postgres.rs`
 //! ```
@@ -93,6 +94,8 @@ fn main() -> Result<(), Failure> {
         mqtt::measure(&folder, devices.min(100_000))
     } else if has("--gateway") {
         gateway::measure(&folder, devices)
+    } else if has("--twins") {
+        twins::measure(&folder.join("twins"), devices)
     } else if has("--pages") {
         let runs: u32 = after("--runs").map_or(Ok(10_000), |text| text.parse())?;
         pages::measure(&folder, devices, runs)

@@ -83,6 +83,7 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
 
 fn measure_connected(folder: &Path, devices: u32) -> Result<(), Failure> {
     make_fleet(folder, devices)?;
+    crate::apply_at(&environment(folder))?;
     write_tokens(folder)?;
     println!("{devices} devices on TLS, a window of {WINDOW}\n");
     println!("{:<34} {:>10} {:>10} {:>7} {:>11}", "what", "bare", "gateway", "ratio", "must reach");
@@ -176,7 +177,7 @@ pub fn read(folder: &Path, file: &str) -> Result<String, Failure> {
     Ok(std::fs::read_to_string(folder.join(file))?)
 }
 
-/// A fleet with a hub, its certificate and its ports.
+/// A fleet with a hub, its certificate and its ports, whose devices are not imported yet.
 pub fn make_fleet(folder: &Path, devices: u32) -> Result<(), Failure> {
     crate::make_fleet(folder, devices)?;
     std::fs::write(folder.join("port"), free_port()?.to_string())?;
@@ -192,8 +193,7 @@ pub fn make_fleet(folder: &Path, devices: u32) -> Result<(), Failure> {
         "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {{name: fleet}}\nspec:\n  \
          link: {{iotHub: {{hostName: {HOST}, policies: {{{policies}}}}}}}\n  limits: {{inFlight: {WINDOW}}}\n"
     );
-    commit(&fleet, "fleetform.yaml", &text, &[])?;
-    crate::apply_at(&environment(folder))
+    commit(&fleet, "fleetform.yaml", &text, &[])
 }
 
 /// Writes a file of the devices with their tokens.

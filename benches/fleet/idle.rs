@@ -37,12 +37,8 @@ fn seconds(process: &Running) -> Result<f64, Failure> {
 
 /// Prints both shares, in percent.
 pub fn row(bare: f64, ours: f64) {
-    println!(
-        "{:<34} {:>8.2} % {:>8.2} % {:>7.2} {:>11}",
-        "at rest, all connected, of a core",
-        bare * 100.0,
-        ours * 100.0,
-        ours / bare,
-        "5 %"
-    );
+    // A short look may find nothing of the bare listener.
+    let ratio = if bare > 0.0 { format!("{:.2}", ours / bare) } else { String::new() };
+    let name = "at rest, all connected, of a core";
+    println!("{name:<34} {:>8.2} % {:>8.2} % {ratio:>7} {:>11}", bare * 100.0, ours * 100.0, "5 %");
 }

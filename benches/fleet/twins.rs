@@ -42,9 +42,9 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     let size = (devices / VALUES / 4).clamp(1, PAGE_MAX);
     std::fs::write(folder.join("size"), size.to_string())?;
     make_fleet(folder, devices)?;
-    Connection::open(registry_path(folder))?.execute_batch(TWINS)?;
     commit(&environment(folder).folder, "group.yaml", GROUP, &[])?;
     crate::apply_at(&environment(folder))?;
+    Connection::open(registry_path(folder))?.execute_batch(TWINS)?;
     let _gateway = start_gateway(folder, "30s")?;
     let mut back_end = BackEnd::connect(folder)?;
 
