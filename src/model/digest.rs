@@ -120,20 +120,28 @@ fn write_canonical(value: &Value, text: &mut Vec<u8>) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => write_plain(value, text),
         Value::Array(items) => write_items(items, text),
         Value::Object(members) => {
+            // They are, unless a feature of serde_json keeps them as they came.
+            if members.keys().is_sorted() {
+                return write_members(members, text);
+            }
             let mut sorted: Vec<_> = members.iter().collect();
             sorted.sort_by(|left, right| left.0.cmp(right.0));
-            text.push(b'{');
-            for (at, (key, member)) in sorted.into_iter().enumerate() {
-                if at > 0 {
-                    text.push(b',');
-                }
-                write_plain(key, text);
-                text.push(b':');
-                write_canonical(member, text);
-            }
-            text.push(b'}');
+            write_members(sorted, text);
         }
     }
+}
+
+fn write_members<'a>(members: impl IntoIterator<Item = (&'a String, &'a Value)>, text: &mut Vec<u8>) {
+    text.push(b'{');
+    for (at, (key, member)) in members.into_iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        write_plain(key, text);
+        text.push(b':');
+        write_canonical(member, text);
+    }
+    text.push(b'}');
 }
 
 fn write_items<'a>(items: impl IntoIterator<Item = &'a Value>, text: &mut Vec<u8>) {

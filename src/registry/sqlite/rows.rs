@@ -16,19 +16,18 @@ pub(super) const DEVICE_COLUMN_COUNT: usize = 17;
 
 /// Returns the device of a row of [`DEVICE_COLUMNS`]; the error says which column holds what it should not.
 pub(super) fn device_of_row(row: &Row<'_>) -> rusqlite::Result<Device> {
-    let state: String = row.get(4)?;
-    let connection: String = row.get(8)?;
-    let last_activity: Option<String> = row.get(9)?;
+    let (state, connection) = (row.get_ref(4)?.as_str()?, row.get_ref(8)?.as_str()?);
+    let last_activity = row.get_ref(9)?.text_or_null()?;
     Ok(Device {
         device_id: row.get(0)?,
         device_name: row.get(1)?,
         template: row.get(2)?,
         organization: row.get(3)?,
-        state: DeviceState::parse(&state).ok_or_else(|| malformed(4, &state))?,
+        state: DeviceState::parse(state).ok_or_else(|| malformed(4, state))?,
         blocked: row.get(5)?,
         simulated: row.get(6)?,
         iot_edge: row.get(7)?,
-        connection_state: ConnectionState::parse(&connection).ok_or_else(|| malformed(8, &connection))?,
+        connection_state: ConnectionState::parse(connection).ok_or_else(|| malformed(8, connection))?,
         last_activity: last_activity.and_then(|text| text.parse().ok()),
         edge_manifest: row.get(10)?,
         tags: json_of(row, 11)?,
@@ -48,8 +47,8 @@ pub(super) fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestam
 
 /// Returns a value of a column that is one text of JSON.
 pub(super) fn json_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|_| malformed(column, &text))
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|_| malformed(column, text))
 }
 
 pub(super) fn malformed(column: usize, text: &str) -> rusqlite::Error {
