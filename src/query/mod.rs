@@ -66,6 +66,19 @@ impl Query {
         matches!(self.condition.kind, ast::ExprKind::All)
     }
 
+    /// Returns true when nothing but `a = b` and AND is in it: how few devices meet it is then much the same for every
+    /// value.
+    pub fn has_only_equalities(&self) -> bool {
+        fn is_one(expr: &Expr) -> bool {
+            match &expr.kind {
+                ast::ExprKind::All | ast::ExprKind::Compare(ast::Comparison::Equal, _, _) => true,
+                ast::ExprKind::And(parts) => parts.iter().all(is_one),
+                _ => false,
+            }
+        }
+        is_one(&self.condition)
+    }
+
     /// Returns a query made of parts of a checked one; it may be longer than the limit for authors.
     fn assembled(text: String) -> Query {
         let condition = parse_part(&text).expect("what is made of parts of a checked query is an expression");

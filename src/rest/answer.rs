@@ -131,6 +131,27 @@ pub fn json_of(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
     serde_json::to_vec(value).expect("the keys of what is answered are texts")
 }
 
+/// An array of JSON that is written item by item.
+#[derive(Debug, Default)]
+pub struct JsonItems {
+    json: Vec<u8>,
+    count: usize,
+}
+
+impl JsonItems {
+    pub fn push(&mut self, item: &impl Serialize) {
+        self.json.push(if self.count == 0 { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.json, item).expect("the keys of what is answered are texts");
+        self.count += 1;
+    }
+
+    /// Returns the number of items, and the array.
+    pub fn end(mut self) -> (usize, Vec<u8>) {
+        self.json.extend_from_slice(if self.count == 0 { b"[]" } else { b"]" });
+        (self.count, self.json)
+    }
+}
+
 /// Returns an answer with a body.
 pub fn answer(status: StatusCode, body: &(impl Serialize + ?Sized)) -> Response {
     answer_of(status, json_of(body))
@@ -218,6 +239,15 @@ mod tests {
         }
         assert_eq!(of("\"AAA=\""), IfMatch::Etag("AAA=".to_string()));
         assert_eq!(of("AAA="), IfMatch::Etag("AAA=".to_string()));
+    }
+
+    #[test]
+    fn an_array_is_written_item_by_item() {
+        let mut items = JsonItems::default();
+        assert_eq!(JsonItems::default().end(), (0, b"[]".to_vec()));
+        items.push(&json!({"a": 1}));
+        items.push(&json!("b"));
+        assert_eq!(items.end(), (2, br#"[{"a":1},"b"]"#.to_vec()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::aggregate::aggregated;
-use super::answer::{self, Fault};
+use super::answer::{self, Fault, JsonItems};
 use super::asked::{Asked, time};
 use super::throttle::Operation;
 use super::twins::Twin;
@@ -80,15 +80,14 @@ async fn devices(
                 let rows = aggregated(desk, &select, condition.as_ref())?;
                 return Ok((rows.len(), answer::json_of(&rows), None));
             }
-            let (found, next) = desk.twins(condition.as_ref(), after.as_deref(), (most, time()))?;
-            let json = match &select.columns {
-                Columns::All => answer::json_of(&found.iter().map(Twin).collect::<Vec<_>>()),
-                Columns::Listed(columns) => {
-                    let rows = found.iter().map(|one| twins::projected(&Twin(one).value(), columns));
-                    answer::json_of(&rows.collect::<Vec<Value>>())
-                }
-            };
-            Ok((found.len(), json, next))
+            let mut items = JsonItems::default();
+            let next =
+                desk.twins(condition.as_ref(), after.as_deref(), (most, time()), &mut |twin| match &select.columns {
+                    Columns::All => items.push(&Twin(twin)),
+                    Columns::Listed(columns) => items.push(&twins::projected(&Twin(twin).value(), columns)),
+                })?;
+            let (count, json) = items.end();
+            Ok((count, json, next))
         })
         .await?;
     let left = left.map(|left| left.saturating_sub(count));

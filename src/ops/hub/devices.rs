@@ -93,8 +93,8 @@ impl Desk<'_> {
         twin_of(&registry, device, messages)
     }
 
-    /// Returns the twins that a condition selects, behind an id, at most `limit`, with the id behind which the next ones
-    /// come.
+    /// Calls `visit` for the twins that a condition selects, behind an id, at most `limit`. Returns the id behind which
+    /// the next ones come.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -103,7 +103,8 @@ impl Desk<'_> {
         condition: Option<&Query>,
         after: Option<&str>,
         (limit, now): (usize, Timestamp),
-    ) -> Result<(Vec<HubTwin>, Option<String>), HubError> {
+        visit: &mut dyn FnMut(&HubTwin),
+    ) -> Result<Option<String>, HubError> {
         let declared = self.declared()?;
         let filter = DeviceFilter {
             query: with_models(&declared, condition),
@@ -113,18 +114,20 @@ impl Desk<'_> {
             limit: Some(limit as u64 + 1),
         };
         let registry = self.workspace.open_for_reading(&declared.fleet)?;
-        let (mut found, mut is_last) = (Vec::new(), true);
+        let (mut count, mut last, mut next) = (0, None, None);
         registry.devices().each_twin(&filter, now, &mut |TwinRow { device, identity, messages }| {
-            if found.len() == limit {
-                is_last = false;
+            if count == limit {
+                next = last.take();
                 return ControlFlow::Break(());
             }
             let etag = twin_etag(&device.tags, &device.desired);
-            found.push(HubTwin { device, etag, identity: Some(identity), messages });
+            let twin = HubTwin { device, etag, identity: Some(identity), messages };
+            visit(&twin);
+            count += 1;
+            last = Some(twin.device.device_id);
             ControlFlow::Continue(())
         })?;
-        let next = found.last().filter(|_| !is_last).map(|last: &HubTwin| last.device.device_id.clone());
-        Ok((found, next))
+        Ok(next)
     }
 
     /// Calls `visit` for each device that a condition selects.

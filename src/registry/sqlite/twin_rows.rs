@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use rusqlite::Row;
+use rusqlite::config::DbConfig;
 
 use super::super::bounds::Condition;
 use super::super::identities::Columns;
@@ -15,6 +16,7 @@ use super::identities::registry_of;
 use super::rows::{DEVICE_COLUMN_COUNT, DEVICE_COLUMNS, device_of_row};
 use crate::model::device::Device;
 use crate::model::subscriptions::Subscriptions;
+use crate::query::Query;
 
 /// The columns that an identity has beside those of its device, with those of its keys behind them.
 const STATUS_COLUMNS: &str = "s.generation, s.reason, s.updated_at, n.subscriptions";
@@ -42,8 +44,13 @@ impl SqliteStore {
                 params.len(),
                 self.source(),
             );
-            // Pages of one query come one after the other.
-            let mut statement = self.connection.prepare_cached(&text)?;
+            // Pages of one query come one after the other. A statement whose plan depends on its parameters is prepared
+            // anew for each of them, and that of equalities need not.
+            let is_steady = filter.query.as_ref().is_none_or(Query::has_only_equalities);
+            self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, is_steady)?;
+            let prepared = self.connection.prepare_cached(&text);
+            self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, false)?;
+            let mut statement = prepared?;
             let mut rows = statement.query(rusqlite::params_from_iter(params))?;
             while let Some(row) = rows.next()? {
                 let device = device_of_row(row)?;
