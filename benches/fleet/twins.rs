@@ -67,19 +67,20 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
         ours.push(trips);
     }
     let floors = output_of("raw-twins", folder)?;
-    println!("\n{size} twins of {devices} devices by an indexed tag, the middle of {TIMES} pages\n");
+    println!("\n{size} twins of {devices} devices by an indexed tag, {TIMES} pages\n");
     println!("{:<34} {:>10} {:>10} {:>7} {:>11}", "what", "floor", "gateway", "ratio", "must reach");
     for ((name, trips), floor) in PAGES.iter().zip(&ours).zip(floors.lines()) {
-        let (floor, middle) = (Duration::from_micros(floor.parse()?), trips[trips.len() / 2]);
-        println!(
-            "{:<34} {:>7} µs {:>7} µs {:>7.2} {:>11}",
-            format!("the {name} page"),
-            floor.as_micros(),
-            middle.as_micros(),
-            middle.as_secs_f64() / floor.as_secs_f64(),
-            "2.0"
-        );
+        let (least, middle) = floor.split_once(' ').ok_or("a phase prints two numbers")?;
+        row(&format!("the {name} page, p50"), middle, trips[trips.len() / 2])?;
+        // Beside other work, what waits for a processor is in all but the quickest.
+        row("  the quickest", least, trips[0])?;
     }
+    Ok(())
+}
+
+fn row(name: &str, floor: &str, ours: Duration) -> Result<(), Failure> {
+    let (floor, ours) = (floor.parse::<u64>()?, ours.as_micros());
+    println!("{name:<34} {floor:>7} µs {ours:>7} µs {:>7.2} {:>11}", ours as f64 / floor as f64, "2.0");
     Ok(())
 }
 
@@ -121,7 +122,7 @@ const ROWS: &str = "SELECT d.device_id, d.device_name, d.blocked, d.connection_s
         LEFT JOIN device_status AS s ON s.device_id = d.device_id
     WHERE json_extract(d.tags,'$.\"building\"') = ?1 AND d.device_id > ?2 ORDER BY d.device_id LIMIT ?3";
 
-/// Prints how many microseconds the middle one of the same pages takes, a line each.
+/// Prints how many microseconds the quickest and the middle one of the same pages take, a line for each page.
 pub fn raw(folder: &Path) -> Result<(), Failure> {
     let connection = Connection::open(registry_path(folder))?;
     let size: usize = read(folder, "size")?.parse()?;
@@ -136,7 +137,7 @@ pub fn raw(folder: &Path) -> Result<(), Failure> {
         let ours: serde_json::Value = serde_json::from_str(&read(folder, &format!("{name}.json"))?)?;
         assert_eq!(serde_json::from_str::<serde_json::Value>(&made)?, ours, "both make the same");
         trips.sort();
-        println!("{}", trips[trips.len() / 2].as_micros());
+        println!("{} {}", trips[0].as_micros(), trips[trips.len() / 2].as_micros());
     }
     Ok(())
 }
