@@ -517,6 +517,10 @@ fn a_stop_is_written_although_another_file_is_broken_and_not_after_the_end() {
     world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: [\n");
     world.run(&["job", "stop", "reboot"]).expect(0);
     assert!(std::fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap().contains("suspend: true"));
+    let ran = world.run(&["job", "stop", "rebot"]).expect(1);
+    assert!(ran.stderr.contains("Did you mean `reboot`?"), "{}", ran.stderr);
+    // It may be in a file that cannot be read and says its name.
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: [\nmetadata: {name: rebot}\n");
     world.run(&["job", "stop", "rebot"]).expect(65);
     world.run(&["job", "continue", "reboot"]).expect(0);
     std::fs::remove_file(world.file("jobs/broken.yaml")).unwrap();
@@ -556,6 +560,8 @@ fn runs_are_told_and_run_again_although_another_file_is_broken() {
     assert!(ran.stderr.contains("Something of the files cannot be used"), "{}", ran.stderr);
     // A missing document may be in a file that cannot be read.
     world.run(&["job", "show", "rebot", "--why"]).expect(65);
+    world.run(&["job", "rerun", "rebot"]).expect(1);
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: [\nmetadata: {name: rebot}\n");
     world.run(&["job", "rerun", "rebot"]).expect(65);
 }
 
