@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 
 use super::HistoryError;
 use super::preparation::Preparation;
+use crate::ledger::Claim;
 use crate::manifest::Loaded;
-use crate::registry::{Noted, Registry};
+use crate::model::fleet::Declared;
+use crate::registry::{JournaledRun, Noted, Registry};
 use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
 
-/// Returns the commit that was applied last when `head` does not come after it; `None` when it does, and before the
-/// first apply.
+/// Returns the commit that was acted on last when `head` does not come after it; `None` when it does, and before the
+/// first apply. That is the one that was applied last, and while runs go on that of one of them which is declared no
+/// more: it would be stopped.
 ///
 /// # Errors
 /// The registry or the branch cannot be read.
 pub fn not_after(
     head: &str,
-    repo: &Repo,
+    (repo, declared): (&Repo, &Declared),
     registry: &Registry,
     branch: &ResultsBranch<'_>,
 ) -> Result<Option<String>, HistoryError> {
@@ -23,7 +26,19 @@ pub fn not_after(
         Some(last) => Some(last),
         None => branch.last_source()?,
     };
-    Ok(last.filter(|last| repo.descends(head, last) != Some(true)))
+    let is_behind = |commit: &String| repo.descends(head, commit) != Some(true);
+    if let Some(last) = last.filter(is_behind) {
+        return Ok(Some(last));
+    }
+    let is_gone = |run: &JournaledRun| declared.jobs.get(&run.job).is_none_or(|job| job.run != run.run);
+    let gone = registry.journal().unclosed()?.into_iter().filter(is_gone);
+    Ok(gone.filter_map(|run| source_of(&run)).find(is_behind))
+}
+
+/// Returns the commit that a run was claimed from.
+fn source_of(run: &JournaledRun) -> Option<String> {
+    let claim = Claim::from_json(&serde_json::from_str(&run.claim).ok()?).ok()?;
+    Some(claim.source_commit)
 }
 
 /// Returns true when a commit declares what a tree does: a squash or a rebase is no rewind. False when the commit

@@ -188,7 +188,8 @@ impl<'w> View<'w> {
         };
         let (plan, staged, mut diagnostics) = prepare(&preparation, &mut self.registry)?;
         if is_shown {
-            let warning = rewound(&self.workspace.repo, &self.files, &self.registry, &self.branch);
+            let files = (&self.files, &*self.declared);
+            let warning = rewound(&self.workspace.repo, files, &self.registry, &self.branch);
             warning.into_iter().for_each(|warning| diagnostics.push(warning));
             if let Some(other) = other {
                 // That it is new says the same.

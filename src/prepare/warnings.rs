@@ -7,6 +7,7 @@ use super::rewind::{declares_the_same, not_after};
 use super::{Files, HistoryError, OwnRegistry, PrepareError};
 use crate::diag::{Diagnostic, code};
 use crate::ledger::{Ledger, claim_path};
+use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::text::sanitize_line;
 use crate::registry::Registry;
@@ -93,7 +94,7 @@ pub(super) fn behind_remote(branch: &ResultsBranch<'_>) -> Result<Option<Diagnos
 /// `None` as well where that cannot be told: a plan does without.
 pub(super) fn rewound(
     repo: &Repo,
-    files: &Files<'_>,
+    (files, declared): (&Files<'_>, &Declared),
     registry: &Registry,
     branch: &ResultsBranch<'_>,
 ) -> Option<Diagnostic> {
@@ -106,7 +107,7 @@ pub(super) fn rewound(
         // Before the first commit there is nothing to rewind.
         None => repo.head().ok()?,
     };
-    let last = not_after(&head, repo, registry, branch).ok()??;
+    let last = not_after(&head, (repo, declared), registry, branch).ok()??;
     let is_same = match &files.tree.commit {
         Some(_) => declares_the_same(repo, &last, &files.tree, &files.loaded),
         // Not what is edited, but what would be applied.

@@ -40,6 +40,7 @@ mod refusals;
 mod rewind;
 mod seen;
 mod stops;
+mod suspended;
 mod terms;
 mod upstream;
 mod witnessed;

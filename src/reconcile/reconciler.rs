@@ -266,7 +266,7 @@ impl<'w> Reconciler<'w> {
             upstream.sync(&session.view.branch)?;
         }
         if !self.options.accepts_rewind {
-            check_rewind(&session.view, &session.head)?;
+            check_rewind(&session.view, &session.head, session.reconciled.as_deref())?;
         }
         self.has_planned = true;
         self.planning().plan_to_work(now)

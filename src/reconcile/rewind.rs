@@ -3,14 +3,16 @@
 use super::ReconcileError;
 use crate::prepare::{HistoryError, View, declares_the_same, not_after};
 
-/// Holds when a commit does not come after the one that was applied last, unless both declare the same: a squash or a
-/// rebase is no rewind.
+/// Holds when a commit does not come after the one that was acted on last, unless both declare the same: a squash or a
+/// rebase is no rewind. `reconciled` is the commit of the last round, which is not noted while runs go on.
 ///
 /// # Errors
 /// It does not; the registry or the repository cannot be read.
-pub(super) fn check_rewind(view: &View<'_>, head: &str) -> Result<(), ReconcileError> {
+pub(super) fn check_rewind(view: &View<'_>, head: &str, reconciled: Option<&str>) -> Result<(), ReconcileError> {
     let repo = &view.workspace.repo;
-    let Some(last) = not_after(head, repo, &view.registry, &view.branch)? else { return Ok(()) };
+    let last = not_after(head, (repo, &view.declared), &view.registry, &view.branch)?;
+    let of_round = || reconciled.filter(|last| repo.descends(head, last) != Some(true)).map(str::to_string);
+    let Some(last) = last.or_else(of_round) else { return Ok(()) };
     // Another daemon of the same registry may have seen more, or the branch has moved since this round began.
     if repo.is_mirror() && (repo.resolve(&last).is_err() || repo.head()? != head) {
         return Err(behind(head, &last));

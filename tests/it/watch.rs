@@ -717,3 +717,62 @@ fn what_is_frozen_starts_when_the_freeze_ends() {
     assert!((20 * 60..20 * 60 + 5).contains(&waited), "{waited}");
     assert!(warned, "the wait is told with its end");
 }
+
+/// Puts a branch back, as a person does with `git reset`.
+fn reset(world: &World, commit: &str) {
+    let repository = world.repository();
+    let object = repository.find_object(commit.parse().unwrap(), None).unwrap();
+    repository.reset(&object, git2::ResetType::Hard, None).unwrap();
+}
+
+/// A branch is rewound before what it declared was noted as applied: while its runs go on.
+#[test]
+fn a_branch_that_is_rewound_while_its_job_runs_stops_nothing() {
+    for is_killed in [false, true] {
+        let world = slow_world();
+        world.job("dim", DIM);
+        said(&world, 60);
+        let before = world.head();
+        world.job("reboot", REBOOT);
+        let after = world.head();
+        if is_killed {
+            assert!(world.apply_killed(3));
+            reset(&world, &before);
+        }
+        let (mut was_rewound, mut is_held) = (is_killed, false);
+        let words = watch_for(&world, Duration::from_secs(60), &mut |note, _| match note {
+            Note::Progress(Progress::Advanced { .. }) if !was_rewound => {
+                was_rewound = true;
+                reset(&world, &before);
+            }
+            Note::Trouble { error, .. } => is_held |= error.to_string().contains("was rewound"),
+            _ => {}
+        });
+        assert!(was_rewound && is_held, "{words:?}");
+        let is_stop = |word: &&String| word.starts_with("reboot 1 ") && !word.ends_with("completed");
+        let stops: Vec<&String> = words.iter().filter(is_stop).filter(|word| !word.ends_with("started")).collect();
+        assert!(stops.is_empty(), "{words:?}");
+        reset(&world, &after);
+        let words = said(&world, 600);
+        assert!(is_killed || world.record("reboot", "1")["completed"] == 5, "{words:?}");
+        assert!(!words.iter().any(|word| word.contains("stop seen")), "{words:?}");
+    }
+}
+
+#[test]
+fn what_a_rewound_branch_suspends_is_stopped() {
+    let world = slow_world();
+    let before = world.head();
+    world.job("reboot", REBOOT);
+    let mut was_rewound = false;
+    let words = watch_for(&world, Duration::from_secs(120), &mut |note, _| {
+        if matches!(note, Note::Progress(Progress::Advanced { .. })) && !was_rewound {
+            was_rewound = true;
+            reset(&world, &before);
+            world.job("reboot", &REBOOT.replacen('{', "{suspend: true, ", 1));
+        }
+    });
+    assert!(words.contains(&"reboot 1 stop seen".to_string()), "{words:?}");
+    assert!(words.iter().any(|word| word.starts_with("trouble: history was rewound")), "{words:?}");
+    assert!(words.iter().any(|word| word.starts_with("reboot 1 paused stopped")), "{words:?}");
+}

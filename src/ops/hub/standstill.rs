@@ -29,7 +29,7 @@ impl Desk<'_> {
             )));
         }
         let (repo, Some(head)) = (&self.workspace.repo, &view.files.tree.commit) else { return Ok(None) };
-        let last = not_after(head, repo, &view.registry, &view.branch).map_err(OpsError::from)?;
+        let last = not_after(head, (repo, &view.declared), &view.registry, &view.branch).map_err(OpsError::from)?;
         let Some(last) = last else { return Ok(None) };
         let key = (head.clone(), last);
         if let Some((known, why)) = &self.known_standstill

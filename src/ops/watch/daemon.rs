@@ -189,6 +189,10 @@ impl<'w> Daemon<'w> {
             Err(OpsError::History(HistoryError::Rewound { head, last })) if self.follower.source.is_being_fetched() => {
                 return Err(behind(&head, &last));
             }
+            Err(error @ OpsError::History(HistoryError::Rewound { .. })) => {
+                self.reconciler.stop_suspended(seen, &mut |progress| tell(&Note::Progress(progress)));
+                return Err(error);
+            }
             round => round?,
         };
         (self.is_due, self.awaits_answer) = (false, false);
