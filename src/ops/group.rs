@@ -1,20 +1,27 @@
 //! Device groups: how many devices are in each now, and what uses them.
 
+use jiff::Timestamp;
+
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::access::Sight;
 use crate::model::fleet::{Declared, DeviceGroup, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::Selector;
-use crate::prepare::{Files, OnError, TreeChoice, query_of};
+use crate::prepare::{DeviceCount, Files, OnError, TreeChoice, query_of};
 use crate::registry::{Request, Selection};
+
+/// The number of devices from which on counting those of a group takes too long to be done at each look.
+const LARGE_REGISTRY: u64 = 100_000;
 
 /// A group of a list.
 #[derive(Debug, Clone)]
 pub struct ListedGroup {
     pub group: DeviceGroup,
-    /// Devices that are in it now.
+    /// Devices that are in it.
     pub devices: u64,
+    /// When they were counted; `None` for now.
+    pub as_of: Option<Timestamp>,
     /// There is a registry here; without one, nothing is known of devices.
     pub is_counted: bool,
     /// The jobs and schedules that target it, as addresses such as `job/dim-line-3`, sorted.
@@ -62,17 +69,17 @@ fn counted<'g>(
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let place = workspace.registry_place(&declared.fleet).ok().and_then(|own| own.file());
     let is_counted = place.is_none_or(|file| file.exists());
+    let is_large = is_counted && registry.devices().statistics()?.total >= LARGE_REGISTRY;
     let count = |request: &Request| {
         let fits = format!("{request:?}");
-        workspace
-            .kept()
-            .count(state.as_deref(), &fits, || Ok::<_, OpsError>(registry.devices().count(request)?.selected))
+        let count = || Ok::<_, OpsError>(registry.devices().count(request)?.selected);
+        workspace.kept().count((state.as_deref(), is_large), &fits, &|| SystemClock.now(), count)
     };
     groups.map(|group| listed(group, declared, (&count, is_counted), sight)).collect()
 }
 
 /// Counts the devices that a request selects.
-type Count<'c> = &'c dyn Fn(&Request) -> Result<u64, OpsError>;
+type Count<'c> = &'c dyn Fn(&Request) -> Result<DeviceCount, OpsError>;
 
 fn listed(
     group: &DeviceGroup,
@@ -91,10 +98,6 @@ fn listed(
     let schedules = declared.schedules.values().filter(|schedule| targets(&schedule.job.target.selector));
     let schedules = schedules.filter(|schedule| is_shown(&schedule.job.organization));
     let schedules = schedules.map(|schedule| format!("schedule/{}", schedule.name));
-    Ok(ListedGroup {
-        group: group.clone(),
-        devices: count(&request)?,
-        is_counted,
-        used_by: jobs.chain(schedules).collect(),
-    })
+    let DeviceCount { devices, as_of } = count(&request)?;
+    Ok(ListedGroup { group: group.clone(), devices, as_of, is_counted, used_by: jobs.chain(schedules).collect() })
 }

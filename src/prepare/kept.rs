@@ -9,6 +9,9 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::Recorded;
 use crate::manifest::Loaded;
@@ -20,6 +23,10 @@ use crate::model::observation::DeviceIds;
 use crate::model::outcome::Reason;
 use crate::repo::NamedCommit;
 
+/// How many times as long as it took a count stands.
+const COUNT_REST: u32 = 30;
+/// The longest time for which it does.
+const COUNT_AGE_MAX: Duration = Duration::from_secs(60);
 /// What one thing on a shelf takes besides itself, about.
 const ENTRY_BYTES: usize = 512;
 
@@ -46,8 +53,8 @@ struct Shelves {
     failures: Mutex<Shelf<Arc<RunFailures>>>,
     /// What was made of the content of trees and commits, by their ids and what it is.
     derived: Mutex<Shelf<Arc<dyn Any + Send + Sync>>>,
-    /// How many devices of the registry fit, by the state of its file and what they were to fit.
-    counts: Mutex<Shelf<u64>>,
+    /// How many devices of the registry fit, by what they were to fit.
+    counts: Mutex<Shelf<KeptCount>>,
     /// Who changed the files last that were asked for last.
     changes: Mutex<Option<KeptChanges>>,
     /// The organizations of runs that are of documents which were edited since, and the tree whose declarations say so.
@@ -95,7 +102,34 @@ pub struct FailedDevice {
     pub device_id: String,
     pub reason: Reason,
     pub message: String,
-    pub at: Option<jiff::Timestamp>,
+    pub at: Option<Timestamp>,
+}
+
+/// How many devices fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceCount {
+    pub devices: u64,
+    /// When they were counted; `None` for now.
+    pub as_of: Option<Timestamp>,
+}
+
+/// A count, and of what.
+#[derive(Clone)]
+struct KeptCount {
+    /// The state of the registry's file; `None` where that cannot be told.
+    registry: Option<String>,
+    devices: u64,
+    at: Timestamp,
+    took: Duration,
+}
+
+impl KeptCount {
+    /// Returns true while the registry is not counted again, whatever was written to it.
+    fn stands(&self, now: Timestamp) -> bool {
+        // A clock that was put back makes it old.
+        let age = Duration::try_from(now.duration_since(self.at)).ok();
+        age.is_some_and(|age| age < (self.took * COUNT_REST).min(COUNT_AGE_MAX))
+    }
 }
 
 impl Kept {
@@ -194,23 +228,37 @@ impl Kept {
         found.downcast().map_or_else(|_| make().map(Arc::new), Ok)
     }
 
-    /// Returns how many devices of a registry fit a text; `registry` is the state of its file, without which they are
-    /// counted.
+    /// Returns how many devices of a registry fit a text. They are counted where the state of its file, `registry`, is
+    /// not that of the last time. In a large registry a count stands for 30 times as long as it took, at most a
+    /// minute, and says since when: one that is written to all the time is not counted all the time.
     ///
     /// # Errors
     /// Those of `count`.
     pub fn count<E>(
         &self,
-        registry: Option<&str>,
+        (registry, is_large): (Option<&str>, bool),
         fits: &str,
+        now: &dyn Fn() -> Timestamp,
         count: impl FnOnce() -> Result<u64, E>,
-    ) -> Result<u64, E> {
-        match registry {
-            Some(registry) => {
-                self.find(|shelves| &shelves.counts, &format!("{registry} {fits}"), || count().map(|found| (1, found)))
+    ) -> Result<DeviceCount, E> {
+        let begun = now();
+        let kept = self.0.as_ref().and_then(|shelves| lock(&shelves.counts).find(fits));
+        if let Some(kept) = kept {
+            let KeptCount { devices, at, .. } = kept;
+            if registry.is_some() && kept.registry.as_deref() == registry {
+                return Ok(DeviceCount { devices, as_of: None });
             }
-            None => count(),
+            if is_large && kept.stands(begun) {
+                return Ok(DeviceCount { devices, as_of: Some(at) });
+            }
         }
+        let devices = count()?;
+        if let Some(shelves) = &self.0 {
+            let registry = registry.map(str::to_string);
+            let took = now().duration_since(begun).unsigned_abs();
+            lock(&shelves.counts).replace(fits, 1, KeptCount { registry, devices, at: begun, took });
+        }
+        Ok(DeviceCount { devices, as_of: None })
     }
 
     /// Returns the commits that changed some files last, as of a commit. `walk` goes back to the commit that it gets,
@@ -308,6 +356,15 @@ impl<T: Clone> Shelf<T> {
         Some(value.clone())
     }
 
+    /// Puts a value in the place of what is there.
+    fn replace(&mut self, key: &str, weight: usize, value: T) {
+        if let Some((used, weight, _)) = self.values.remove(key) {
+            self.by_use.remove(&used);
+            self.weight -= weight;
+        }
+        self.put(key, weight, value);
+    }
+
     fn put(&mut self, key: &str, weight: usize, value: T) {
         if weight > self.weight_max || self.values.contains_key(key) {
             return;
@@ -328,6 +385,36 @@ impl<T: Clone> Shelf<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_that_took_long_stands_a_while() {
+        let kept = Kept::something();
+        let second = std::cell::Cell::new(0);
+        let now = || Timestamp::from_second(second.get()).unwrap();
+        let count = |state: &str, devices: u64, takes: i64| {
+            let counted = || {
+                second.set(second.get() + takes);
+                Ok::<_, ()>(devices)
+            };
+            kept.count((Some(state), true), "*", &now, counted).unwrap()
+        };
+        assert_eq!(count("a", 7, 1), DeviceCount { devices: 7, as_of: None });
+        assert_eq!(count("a", 8, 1), DeviceCount { devices: 7, as_of: None }, "the registry is the same");
+        let old = DeviceCount { devices: 7, as_of: Some(Timestamp::UNIX_EPOCH) };
+        second.set(29);
+        assert_eq!(count("b", 8, 1), old);
+        second.set(30);
+        assert_eq!(count("b", 8, 10), DeviceCount { devices: 8, as_of: None });
+        second.set(30 + 59);
+        assert_eq!(count("c", 9, 0).devices, 8, "at most a minute");
+        second.set(30 + 60);
+        assert_eq!(count("c", 9, 0).devices, 9);
+        assert_eq!(count("d", 10, 0).devices, 10, "what is quick is done each time");
+        assert_eq!(count("e", 11, 5).devices, 11);
+        assert_eq!(kept.count((Some("f"), false), "*", &now, || Ok::<_, ()>(12)).unwrap().devices, 12, "it is small");
+        let nothing = Kept::default();
+        assert_eq!(nothing.count((Some("a"), true), "*", &now, || Ok::<_, ()>(1)).unwrap().devices, 1);
+    }
 
     #[test]
     fn a_shelf_is_bounded_and_keeps_what_was_used_last() {

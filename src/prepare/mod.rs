@@ -61,7 +61,7 @@ pub use history::{open_records, read_ledger, read_ledger_again, record_in, recor
 pub use history_error::HistoryError;
 pub use hub_policies::{KeyedPolicies, KeyedPolicy};
 pub use import_files::check_import_files;
-pub use kept::{FailedDevice, Kept, RunFailures};
+pub use kept::{DeviceCount, FailedDevice, Kept, RunFailures};
 pub use lease::{at_work, lease_of, lease_on};
 pub use load::{load, load_valid, load_valid_again};
 pub use occurrences::with_open_occurrences;

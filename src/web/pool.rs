@@ -11,6 +11,7 @@ use super::fault::Fault;
 use crate::listen::{READS_PAGES, lower_priority};
 use crate::model::limits::{PAGE_THREADS, PAGES_WAITING_MAX};
 use crate::ops::Environment;
+use crate::ops::group;
 use crate::ops::job::{JobFilter, list};
 
 type Task = Box<dyn FnOnce(&Environment) + Send>;
@@ -37,13 +38,14 @@ impl Pool {
             };
             std::thread::Builder::new().name(format!("page-{number}")).spawn(work)?;
         }
-        // The history of a fleet is read once: nobody should wait for that who comes first.
+        // The history of a fleet is read once, and its devices are counted rarely: nobody should wait for that who comes
+        // first. What is wrong with the fleet is said on its pages.
         let history: Task = Box::new(|environment| {
             let open = JobFilter { is_open: true, ..JobFilter::default() };
-            // What is wrong with the fleet is said on its pages.
             drop(list(environment, &open, &mut |_| ()));
         });
-        drop(tasks.try_send(history));
+        let groups: Task = Box::new(|environment| drop(group::list(environment)));
+        [history, groups].into_iter().for_each(|task| drop(tasks.try_send(task)));
         Ok(Pool { tasks })
     }
 

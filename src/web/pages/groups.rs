@@ -25,8 +25,10 @@ pub struct Groups {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct GroupRow {
     pub group: String,
-    /// Devices that are in it now; null where there is no registry to count them in.
+    /// Devices that are in it; null where there is no registry to count them in.
     pub devices: Option<u64>,
+    /// When they were counted, where that took long and the registry was written to since; null for now.
+    pub counted_at: Option<String>,
     /// Its condition, in the query language.
     pub query: String,
     pub template: Option<String>,
@@ -65,14 +67,16 @@ impl Page for Group {
 }
 
 impl Row for GroupRow {
-    const COLUMNS: &'static [&'static str] = &["group", "devices", "query", "template", "organization", "used_by"];
+    const COLUMNS: &'static [&'static str] =
+        &["group", "devices", "counted_at", "query", "template", "organization", "used_by"];
 }
 
 fn row(listed: &ListedGroup) -> GroupRow {
-    let ListedGroup { group, devices, is_counted, used_by } = listed;
+    let ListedGroup { group, devices, as_of, is_counted, used_by } = listed;
     GroupRow {
         group: group.name.to_string(),
         devices: is_counted.then_some(*devices),
+        counted_at: as_of.map(|at| at.to_string()),
         query: group.query.clone(),
         template: group.template.as_ref().map(ToString::to_string),
         organization: group.organization.clone(),
