@@ -28,20 +28,13 @@ pub(super) fn hear(connection: &Connection, from: &[Heard<'_>]) -> Result<Vec<Re
     let mut reported = Vec::new();
     for Heard { device_id, at, what } in from {
         match what {
-            HeardOf::Presence { is_online, .. } => connections::note(connection, device_id, *at, *is_online)?,
-            // A device that reports is there.
-            HeardOf::Report { .. } => connections::note(connection, device_id, *at, true)?,
-            HeardOf::Session { .. } => {}
-        }
-        match what {
-            HeardOf::Presence { is_online: true, is_news: true } => {
-                connection.execute(online, &[device_id, &at.to_string()])?;
-            }
-            HeardOf::Presence { is_online: true, is_news: false } => {
-                connection.execute(was_online, &[device_id])?;
-            }
-            HeardOf::Presence { is_online: false, .. } => {
-                connection.execute(offline, &[device_id])?;
+            HeardOf::Presence { is_online, is_news } => {
+                connections::note(connection, device_id, *at, *is_online)?;
+                match (is_online, is_news) {
+                    (true, true) => connection.execute(online, &[device_id, &at.to_string()])?,
+                    (true, false) => connection.execute(was_online, &[device_id])?,
+                    (false, _) => connection.execute(offline, &[device_id])?,
+                };
             }
             HeardOf::Session { subscriptions: Some(subscriptions) } => {
                 connection.execute(keep, &[device_id, &subscriptions.bits()])?;
@@ -49,7 +42,11 @@ pub(super) fn hear(connection: &Connection, from: &[Heard<'_>]) -> Result<Vec<Re
             HeardOf::Session { subscriptions: None } => {
                 connection.execute("DELETE FROM device_session WHERE device_id = $1", &[device_id])?;
             }
-            HeardOf::Report { patch } => reported.push(report(connection, key.as_ref(), device_id, patch, *at)?),
+            HeardOf::Report { patch } => {
+                // A device that reports is there.
+                connections::note(connection, device_id, *at, true)?;
+                reported.push(report(connection, key.as_ref(), device_id, patch, *at)?);
+            }
         }
     }
     Ok(reported)

@@ -3,26 +3,16 @@
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
-use tokio_postgres::Row;
 
 use super::super::bounds::Condition;
-use super::super::identities::Columns;
+use super::super::identities::DeviceFacts;
 use super::super::sql::Param;
-use super::super::{DeviceFilter, IdentityRow, RegistryError, TwinRow};
+use super::super::{DeviceFilter, RegistryError, TwinRow};
 use super::PostgresStore;
 use super::connection::bound;
-use super::devices::{KEY_COLUMNS, keys_of_row};
-use super::fault::Fault;
-use super::identities::registry_of;
-use super::json::read_text;
-use super::rows::{DEVICE_COLUMN_COUNT, DEVICE_COLUMNS, device_of_row, micros_of, number_of};
-use crate::model::device::Device;
-use crate::model::subscriptions::Subscriptions;
-
-/// The columns that an identity has beside those of its device, with those of its keys behind them.
-const STATUS_COLUMNS: &str = "s.generation, s.reason, s.updated_at, n.subscriptions";
-/// Those and [`KEY_COLUMNS`].
-const IDENTITY_COLUMN_COUNT: usize = 10;
+use super::devices::KEY_COLUMNS;
+use super::identities::{IDENTITY_COLUMN_COUNT, JOINS, STATUS_COLUMNS, identity_beside, registry_of};
+use super::rows::{DEVICE_COLUMN_COUNT, DEVICE_COLUMNS, device_of_row, number_of};
 
 impl PostgresStore {
     pub(super) fn visit_twins(
@@ -40,36 +30,17 @@ impl PostgresStore {
                     "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS},
                         (SELECT count(*) FROM message AS m
                          WHERE m.device_id = d.device_id AND m.expires_at > ${}::bigint)
-                     FROM {} AS d LEFT JOIN device_key AS k ON k.device_id = d.device_id
-                        LEFT JOIN device_status AS s ON s.device_id = d.device_id
-                        LEFT JOIN device_session AS n ON n.device_id = d.device_id {sql}",
+                     FROM {} AS d {JOINS} {sql}",
                     params.len(),
                     self.source(),
                 );
                 connection.each(&text, &bound(&params), &mut |row| {
                     let device = device_of_row(row)?;
-                    let identity = identity_beside(&device, row, DEVICE_COLUMN_COUNT, &registry)?;
+                    let identity = identity_beside(DeviceFacts::of(&device), row, DEVICE_COLUMN_COUNT, &registry)?;
                     let messages = number_of(row, DEVICE_COLUMN_COUNT + IDENTITY_COLUMN_COUNT)?;
                     Ok(visit(TwinRow { device, identity, messages }))
                 })
             })
         })
     }
-}
-
-/// Returns the identity of a device whose row has [`STATUS_COLUMNS`] and [`KEY_COLUMNS`] from `first` on.
-fn identity_beside(device: &Device, row: &Row, first: usize, registry: &str) -> Result<IdentityRow, Fault> {
-    let columns = Columns {
-        device_id: device.device_id.clone(),
-        connection_state: device.connection_state,
-        last_activity: device.last_activity,
-        blocked: device.blocked,
-        iot_edge: device.iot_edge,
-        generation: row.try_get(first)?,
-        status_reason: row.try_get::<_, Option<String>>(first + 1)?.map(read_text),
-        status_updated: micros_of(row, first + 2)?,
-        subscriptions: row.try_get::<_, Option<i16>>(first + 3)?.map(Subscriptions::from_bits),
-        keys: keys_of_row(row, first + 4)?,
-    };
-    Ok(columns.into_row(registry))
 }

@@ -35,24 +35,25 @@ pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlit
     let mut reported = Vec::new();
     for Heard { device_id, at, what } in from {
         match what {
-            HeardOf::Presence { is_online, .. } => connections::note(transaction, device_id, *at, *is_online)?,
-            // A device that reports is there.
-            HeardOf::Report { .. } => connections::note(transaction, device_id, *at, true)?,
-            HeardOf::Session { .. } => {}
-        }
-        match what {
-            HeardOf::Presence { is_online: true, is_news: true } => {
-                online.execute(params![device_id, at.to_string()])?;
+            HeardOf::Presence { is_online, is_news } => {
+                connections::note(transaction, device_id, *at, *is_online)?;
+                match (is_online, is_news) {
+                    (true, true) => online.execute(params![device_id, at.to_string()])?,
+                    (true, false) => was_online.execute(params![device_id])?,
+                    (false, _) => offline.execute(params![device_id])?,
+                };
             }
-            HeardOf::Presence { is_online: true, is_news: false } => drop(was_online.execute(params![device_id])?),
-            HeardOf::Presence { is_online: false, .. } => drop(offline.execute(params![device_id])?),
             HeardOf::Session { subscriptions: Some(subscriptions) } => {
                 transaction.prepare_cached(KEEP_SESSION)?.execute(params![device_id, subscriptions.bits()])?;
             }
             HeardOf::Session { subscriptions: None } => {
                 transaction.prepare_cached("DELETE FROM device_session WHERE device_id = ?1")?.execute([device_id])?;
             }
-            HeardOf::Report { patch } => reported.push(report(transaction, key.as_ref(), device_id, patch, *at)?),
+            HeardOf::Report { patch } => {
+                // A device that reports is there.
+                connections::note(transaction, device_id, *at, true)?;
+                reported.push(report(transaction, key.as_ref(), device_id, patch, *at)?);
+            }
         }
     }
     Ok(reported)

@@ -3,25 +3,17 @@
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
-use rusqlite::Row;
 use rusqlite::config::DbConfig;
 
 use super::super::bounds::Condition;
-use super::super::identities::Columns;
+use super::super::identities::DeviceFacts;
 use super::super::sql::Param;
-use super::super::{DeviceFilter, IdentityRow, RegistryError, TwinRow};
+use super::super::{DeviceFilter, RegistryError, TwinRow};
 use super::SqliteStore;
-use super::devices::{KEY_COLUMNS, keys_of_row};
-use super::identities::registry_of;
+use super::devices::KEY_COLUMNS;
+use super::identities::{IDENTITY_COLUMN_COUNT, JOINS, STATUS_COLUMNS, identity_beside, registry_of};
 use super::rows::{DEVICE_COLUMN_COUNT, DEVICE_COLUMNS, device_of_row};
-use crate::model::device::Device;
-use crate::model::subscriptions::Subscriptions;
 use crate::query::Query;
-
-/// The columns that an identity has beside those of its device, with those of its keys behind them.
-const STATUS_COLUMNS: &str = "s.generation, s.reason, s.updated_at, n.subscriptions";
-/// Those and [`KEY_COLUMNS`].
-const IDENTITY_COLUMN_COUNT: usize = 10;
 
 impl SqliteStore {
     pub(super) fn visit_twins(
@@ -38,9 +30,7 @@ impl SqliteStore {
                 "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS},
                     (SELECT count(*) FROM main.message AS m
                      WHERE m.device_id = d.device_id AND m.expires_at > ?{})
-                 FROM {} AS d LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
-                    LEFT JOIN main.device_status AS s ON s.device_id = d.device_id
-                    LEFT JOIN main.device_session AS n ON n.device_id = d.device_id {sql}",
+                 FROM {} AS d {JOINS} {sql}",
                 params.len(),
                 self.source(),
             );
@@ -54,7 +44,7 @@ impl SqliteStore {
             let mut rows = statement.query(rusqlite::params_from_iter(params))?;
             while let Some(row) = rows.next()? {
                 let device = device_of_row(row)?;
-                let identity = identity_beside(&device, row, DEVICE_COLUMN_COUNT, &registry)?;
+                let identity = identity_beside(DeviceFacts::of(&device), row, DEVICE_COLUMN_COUNT, &registry)?;
                 let messages = row.get(DEVICE_COLUMN_COUNT + IDENTITY_COLUMN_COUNT)?;
                 if visit(TwinRow { device, identity, messages }).is_break() {
                     break;
@@ -64,22 +54,4 @@ impl SqliteStore {
         };
         read().map_err(|e| self.error("read twins", e))
     }
-}
-
-/// Returns the identity of a device whose row has [`STATUS_COLUMNS`] and [`KEY_COLUMNS`] from `first` on.
-fn identity_beside(device: &Device, row: &Row<'_>, first: usize, registry: &str) -> rusqlite::Result<IdentityRow> {
-    let updated: Option<i64> = row.get(first + 2)?;
-    let columns = Columns {
-        device_id: device.device_id.clone(),
-        connection_state: device.connection_state,
-        last_activity: device.last_activity,
-        blocked: device.blocked,
-        iot_edge: device.iot_edge,
-        generation: row.get(first)?,
-        status_reason: row.get(first + 1)?,
-        status_updated: updated.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
-        subscriptions: row.get::<_, Option<i16>>(first + 3)?.map(Subscriptions::from_bits),
-        keys: keys_of_row(row, first + 4)?,
-    };
-    Ok(columns.into_row(registry))
 }
