@@ -69,11 +69,11 @@ fn counted<'g>(
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let place = workspace.registry_place(&declared.fleet).ok().and_then(|own| own.file());
     let is_counted = place.is_none_or(|file| file.exists());
-    let is_large = is_counted && registry.devices().statistics()?.total >= LARGE_REGISTRY;
+    let is_large = || Ok(registry.devices().statistics()?.total >= LARGE_REGISTRY);
     let count = |request: &Request| {
         let fits = format!("{request:?}");
         let count = || Ok::<_, OpsError>(registry.devices().count(request)?.selected);
-        workspace.kept().count((state.as_deref(), is_large), &fits, &|| SystemClock.now(), count)
+        workspace.kept().count((state.as_deref(), &is_large), &fits, &|| SystemClock.now(), count)
     };
     groups.map(|group| listed(group, declared, (&count, is_counted), sight)).collect()
 }

@@ -233,10 +233,10 @@ impl Kept {
     /// minute, and says since when: one that is written to all the time is not counted all the time.
     ///
     /// # Errors
-    /// Those of `count`.
+    /// Those of `is_large` and `count`.
     pub fn count<E>(
         &self,
-        (registry, is_large): (Option<&str>, bool),
+        (registry, is_large): (Option<&str>, &dyn Fn() -> Result<bool, E>),
         fits: &str,
         now: &dyn Fn() -> Timestamp,
         count: impl FnOnce() -> Result<u64, E>,
@@ -248,7 +248,7 @@ impl Kept {
             if registry.is_some() && kept.registry.as_deref() == registry {
                 return Ok(DeviceCount { devices, as_of: None });
             }
-            if is_large && kept.stands(begun) {
+            if kept.stands(begun) && is_large()? {
                 return Ok(DeviceCount { devices, as_of: Some(at) });
             }
         }
@@ -396,7 +396,7 @@ mod tests {
                 second.set(second.get() + takes);
                 Ok::<_, ()>(devices)
             };
-            kept.count((Some(state), true), "*", &now, counted).unwrap()
+            kept.count((Some(state), &|| Ok(true)), "*", &now, counted).unwrap()
         };
         assert_eq!(count("a", 7, 1), DeviceCount { devices: 7, as_of: None });
         assert_eq!(count("a", 8, 1), DeviceCount { devices: 7, as_of: None }, "the registry is the same");
@@ -411,9 +411,13 @@ mod tests {
         assert_eq!(count("c", 9, 0).devices, 9);
         assert_eq!(count("d", 10, 0).devices, 10, "what is quick is done each time");
         assert_eq!(count("e", 11, 5).devices, 11);
-        assert_eq!(kept.count((Some("f"), false), "*", &now, || Ok::<_, ()>(12)).unwrap().devices, 12, "it is small");
+        assert_eq!(
+            kept.count((Some("f"), &|| Ok(false)), "*", &now, || Ok::<_, ()>(12)).unwrap().devices,
+            12,
+            "it is small"
+        );
         let nothing = Kept::default();
-        assert_eq!(nothing.count((Some("a"), true), "*", &now, || Ok::<_, ()>(1)).unwrap().devices, 1);
+        assert_eq!(nothing.count((Some("a"), &|| Ok(true)), "*", &now, || Ok::<_, ()>(1)).unwrap().devices, 1);
     }
 
     #[test]
