@@ -36,8 +36,7 @@ pub fn with_open_occurrences<'a>(
             continue;
         }
         let schedule = declared.schedules.values().find(|schedule| schedule.owns(&run.job, &run.run));
-        let claim = serde_json::from_str(&run.claim).ok().and_then(|claim| Claim::from_json(&claim).ok());
-        let (Some(schedule), Some(claim)) = (schedule, claim) else { continue };
+        let (Some(schedule), Some(claim)) = (schedule, claim_of(&run)) else { continue };
         let Some(job) = as_claimed(schedule, &run, &claim, repo) else { continue };
         // What else it names has done its work with the claim, which has the devices.
         if let Action::EdgeManifest(name) = &job.action
@@ -50,6 +49,11 @@ pub fn with_open_occurrences<'a>(
         declared.to_mut().jobs.insert(run.job.clone(), Arc::new(job));
     }
     Ok(declared)
+}
+
+/// Returns the claim of a run; `None` for one that this fleetform does not know.
+pub(super) fn claim_of(run: &JournaledRun) -> Option<Claim> {
+    Claim::from_json(&serde_json::from_str(&run.claim).ok()?).ok()
 }
 
 /// Returns the digest of an edge manifest in the commit of a claim.

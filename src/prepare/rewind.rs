@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::HistoryError;
+use super::occurrences::claim_of;
 use super::preparation::Preparation;
-use crate::ledger::Claim;
 use crate::manifest::Loaded;
 use crate::model::fleet::Declared;
 use crate::registry::{JournaledRun, Noted, Registry};
@@ -32,13 +32,7 @@ pub fn not_after(
     }
     let is_gone = |run: &JournaledRun| declared.jobs.get(&run.job).is_none_or(|job| job.run != run.run);
     let gone = registry.journal().unclosed()?.into_iter().filter(is_gone);
-    Ok(gone.filter_map(|run| source_of(&run)).find(is_behind))
-}
-
-/// Returns the commit that a run was claimed from.
-fn source_of(run: &JournaledRun) -> Option<String> {
-    let claim = Claim::from_json(&serde_json::from_str(&run.claim).ok()?).ok()?;
-    Some(claim.source_commit)
+    Ok(gone.filter_map(|run| Some(claim_of(&run)?.source_commit)).find(is_behind))
 }
 
 /// Returns true when a commit declares what a tree does: a squash or a rebase is no rewind. False when the commit
