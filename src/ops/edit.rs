@@ -327,7 +327,7 @@ fn unschedule(
 }
 
 /// Refuses to stop or continue a run that has ended. While the history cannot be trusted that is not known, and it is
-/// done. What somebody saw going on a moment before is there: the run alone is over.
+/// done. A wish is of somebody who saw the run going on: the job is there, and its run has ended meanwhile.
 fn refuse_ended(
     workspace: &Workspace,
     files: &Files<'_>,

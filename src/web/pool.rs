@@ -38,8 +38,8 @@ impl Pool {
             };
             std::thread::Builder::new().name(format!("page-{number}")).spawn(work)?;
         }
-        // The history of a fleet is read once, and its devices are counted rarely: nobody should wait for that who comes
-        // first. What is wrong with the fleet is said on its pages.
+        // The history of a fleet is read once, and the devices of its groups are counted rarely. The first reader of a
+        // page does not wait for either. Pages say what is wrong with the fleet.
         let history: Task = Box::new(|environment| {
             let open = JobFilter { is_open: true, ..JobFilter::default() };
             drop(list(environment, &open, &mut |_| ()));

@@ -43,7 +43,8 @@ impl Device {
     /// Notes that a message was dropped that is larger than the device takes; warned of once for a connection.
     pub fn dropped(&mut self) {
         if !std::mem::replace(&mut self.has_dropped, true) {
-            tracing::warn!(device = %sanitize_line(&self.id), "a message is larger than the device takes, and is dropped");
+            let device = sanitize_line(&self.id);
+            tracing::warn!(%device, "a message is larger than the device takes, and is dropped");
         }
     }
 

@@ -6,7 +6,7 @@ use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::prepare::Files;
 
-/// Returns why there is no job of a name: nobody declares one, or what may is invalid.
+/// Returns why there is no job of a name: no document declares one, or an invalid one may.
 pub(super) fn no_job(files: &Files<'_>, name: &str) -> OpsError {
     if may_hold(files, name) {
         return files.invalid().into();
