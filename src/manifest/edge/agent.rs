@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::members::{Members, Problems, Trail, described};
-use super::{AGENT_SCHEMA_MAX, check_count, check_version, names};
+use super::{AGENT_SCHEMA_MAX, check_count, check_version, image, names};
 use crate::diag::{code, shown};
 
 /// What the agent knows about a module.
@@ -33,7 +33,7 @@ pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Pro
         if let Some(problem) = names::problem_of(name) {
             found.push(trail.key(code::EDGE_MODULE_NAME, &problem));
         }
-        check_module(value, trail, false, found);
+        check_module(value, trail, Role::Other, found);
     }
     Some(present.iter().map(|(name, ..)| *name).collect())
 }
@@ -57,20 +57,32 @@ fn check_runtime(value: &Value, trail: &Trail, found: &mut Problems) {
 }
 
 fn check_system_modules(value: &Value, trail: &Trail, found: &mut Problems) {
-    let known = ["edgeAgent", "edgeHub"];
-    let Some(system) = Members::of(value, trail, code::EDGE_AGENT, &known, found) else { return };
-    for name in known {
+    let known = [("edgeAgent", Role::Agent), ("edgeHub", Role::Hub)];
+    let names = known.map(|(name, _)| name);
+    let Some(system) = Members::of(value, trail, code::EDGE_AGENT, &names, found) else { return };
+    for (name, role) in known {
         if let Some((trail, value)) = system.need(name, found) {
-            check_module(value, &trail, true, found);
+            check_module(value, &trail, role, found);
         }
     }
 }
 
-fn check_module(value: &Value, trail: &Trail, is_system: bool, found: &mut Problems) {
+/// What a module is to the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Agent,
+    Hub,
+    Other,
+}
+
+fn check_module(value: &Value, trail: &Trail, role: Role, found: &mut Problems) {
     let Some(module) = Members::of(value, trail, code::EDGE_AGENT, &MODULE, found) else { return };
     module.need("type", found);
-    if !is_system {
+    // The agent starts and restarts itself.
+    if role != Role::Agent {
         module.need("status", found);
+    }
+    if role == Role::Other {
         module.need("restartPolicy", found);
     }
     module.word("type", &["docker"], found);
@@ -78,8 +90,8 @@ fn check_module(value: &Value, trail: &Trail, is_system: bool, found: &mut Probl
     module.word("restartPolicy", &["always", "on-failure", "on-unhealthy", "never"], found);
     module.word("imagePullPolicy", &["on-create", "never"], found);
     module.integer("startupOrder", 0..=i64::from(u32::MAX), found);
-    if module.get("version").is_some() {
-        module.text("version", found);
+    if let Some((trail, value)) = module.get("version").filter(|(_, value)| !value.is_string()) {
+        found.push(trail.value(code::EDGE_AGENT, &format!("Text is needed, and this is {}.", described(value))));
     }
     if let Some((trail, value)) = module.need("settings", found) {
         check_settings(value, &trail, found);
@@ -108,12 +120,24 @@ fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
     let known = if parts.is_empty() { vec!["image", OPTIONS] } else { vec!["image"] };
     let settings = Members::of_map(members, trail, code::EDGE_AGENT, &known, found);
     if let Some((trail, image)) = settings.text("image", found)
-        && image.contains(char::is_whitespace)
+        && let Some(why) = image::fault_of(image)
     {
-        let message = format!("\"{}\" is no container image: it has white space.", shown(image));
-        found.push(trail.value(code::EDGE_AGENT, &message));
+        let problem = trail.value(code::EDGE_AGENT, &format!("\"{}\" is no container image: {why}.", shown(image)));
+        found.push(match image.trim().starts_with('$') {
+            true => problem.with_help(
+                "A build fills in what begins with `$`: commit the manifest that it makes. Only an image behind the \
+                 gateway of a nested device stays as `$upstream:<port>/<image>`.",
+            ),
+            false => problem,
+        });
     }
-    let Some((trail, options)) = settings.get(OPTIONS) else { return };
+    let lacks = |part: &str| format!("The agent puts the parts together in order, and `{part}` is missing.");
+    let Some((trail, options)) = settings.get(OPTIONS) else {
+        if !parts.is_empty() {
+            found.push(trail.value(code::EDGE_AGENT, &lacks(OPTIONS)));
+        }
+        return;
+    };
     let mut text = match options {
         Value::Object(_) if parts.is_empty() => return,
         Value::String(text) => text.clone(),
@@ -123,7 +147,12 @@ fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
             return;
         }
     };
-    for part in parts {
+    for (at, part) in parts.iter().enumerate() {
+        let expected = format!("{OPTIONS}{:02}", at + 1);
+        if **part != expected {
+            found.push(trail.value(code::EDGE_AGENT, &lacks(&expected)));
+            return;
+        }
         match settings.get(part) {
             Some((_, Value::String(more))) => text.push_str(more),
             Some((trail, other)) => {
@@ -137,10 +166,44 @@ fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
     if text.trim().is_empty() {
         return;
     }
-    let problem = match serde_json::from_str::<Value>(&text) {
-        Ok(Value::Object(_)) => return,
+    let read = serde_json::from_str::<Value>(&text).or_else(|error| {
+        // The agent is not as strict.
+        serde_json::from_str(&as_the_agent_reads(&text)).map_err(|_| error)
+    });
+    let problem = match read {
+        Ok(Value::Object(_) | Value::Null) => return,
         Ok(other) => format!("Its text is {} as JSON, and an object is needed.", described(&other)),
         Err(error) => format!("Its text is not valid JSON: {error}."),
     };
     found.push(trail.value(code::EDGE_AGENT, &problem));
+}
+
+/// Returns JSON without what Json.NET, which the agent reads with, passes over: a comma behind the last member, and
+/// spaces that do not break a line.
+fn as_the_agent_reads(text: &str) -> String {
+    let mut strict = String::with_capacity(text.len());
+    let (mut letters, mut is_quoted) = (text.chars(), false);
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => is_quoted = !is_quoted,
+            '\\' if is_quoted => {
+                strict.push(letter);
+                strict.extend(letters.next());
+                continue;
+            }
+            '\u{a0}' if !is_quoted => {
+                strict.push(' ');
+                continue;
+            }
+            ',' if !is_quoted => {
+                let next = letters.as_str().trim_start().chars().next();
+                if matches!(next, Some('}' | ']')) {
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        strict.push(letter);
+    }
+    strict
 }

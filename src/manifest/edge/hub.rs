@@ -17,11 +17,17 @@ pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str
         stored.need("timeToLiveSecs", found);
         stored.integer("timeToLiveSecs", -1..=i64::from(i32::MAX), found);
     }
-    let Some((trail, value)) = desired.get("routes") else { return };
+    // Only the first version of the schema does without.
+    let routes = match minor {
+        Some(1..) => desired.need("routes", found),
+        Some(0) | None => desired.get("routes"),
+    };
+    let Some((trail, value)) = routes else { return };
     let Some(routes) = Members::any(value, &trail, code::EDGE_HUB, found) else { return };
     for (_, trail, value) in routes.each() {
         match value {
             Value::Null => {}
+            Value::String(text) if minor == Some(0) && text.trim().is_empty() => {}
             Value::String(text) => check_route(text, &trail, modules, found),
             Value::Object(_) => {
                 if minor == Some(0) {

@@ -6,6 +6,7 @@
 
 mod agent;
 mod hub;
+mod image;
 mod members;
 mod names;
 mod route;
@@ -46,7 +47,12 @@ pub struct Problem {
 pub fn check(content: &Value) -> Vec<Problem> {
     let mut found = Problems::default();
     let Some(modules) = content.get("modulesContent").and_then(Value::as_object) else {
-        let help = "It is an object with `modulesContent`, in which `$edgeAgent` and `$edgeHub` are.";
+        let is_within = content.pointer("/content/modulesContent").is_some_and(Value::is_object);
+        let help = match content.get("moduleContent") {
+            Some(Value::Object(_)) => "Rename `moduleContent`, which is from before 2019: it is `modulesContent`.",
+            _ if is_within => "It is below `content`, as some tools write it: commit what `content` has, without it.",
+            _ => "It is an object with `modulesContent`, in which `$edgeAgent` and `$edgeHub` are.",
+        };
         found
             .push(Trail::start().value(code::EDGE_MODULES, "The file has no object `modulesContent`.").with_help(help));
         return found.into_problems();

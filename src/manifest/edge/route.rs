@@ -1,7 +1,10 @@
 //! Routes of the hub: `FROM <source> [WHERE <condition>] INTO <sink>`.
 //!
-//! A condition is in the routing language of IoT Hub, of which only quotes and parentheses are checked: the rest is up
-//! to the hub.
+//! The grammar is `Route.g4` of Azure/iotedge: white space counts nowhere, and a part of a path is a name, so no number
+//! and no word of the language. A condition is in the routing language of IoT Hub, of which only quotes and parentheses
+//! are checked: the rest is up to the hub.
+
+use std::ops::Range;
 
 use crate::diag::{nearest, shown};
 
@@ -29,42 +32,84 @@ impl RouteError {
     }
 }
 
-/// The words of a route outside of its quotes: their bytes.
-type Words = Vec<std::ops::Range<usize>>;
+/// A part of a route: its bytes, and what it is.
+#[derive(Debug, Clone)]
+struct Token {
+    range: Range<usize>,
+    kind: TokenKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TokenKind {
+    /// `(`, `)` or `/`.
+    Mark,
+    Quoted,
+    /// Everything else up to white space.
+    Word,
+}
+
+/// Words that mean something else than a name, in any case.
+const KEYWORDS: [&str; 7] = ["SELECT", "FROM", "WHERE", "INTO", "AND", "OR", "NOT"];
+/// The same in this case.
+const LITERALS: [&str; 4] = ["true", "false", "null", "undefined"];
+/// What no name in a path has.
+const NO_NAME: &str = "()<>@,;:\\\"[]?={}";
 
 /// Returns the modules of a route.
 ///
 /// # Errors
 /// It is not of the form of a route.
 pub fn parse(text: &str) -> Result<Route<'_>, RouteError> {
-    let words = words_of(text)?;
-    let is = |at: usize, word: &str| words.get(at).is_some_and(|range| text[range.clone()].eq_ignore_ascii_case(word));
+    let tokens = tokens_of(text)?;
+    let word = |at: usize| tokens.get(at).map_or("", |token| &text[token.range.clone()]);
+    let is = |at: usize, wanted: &str| {
+        tokens.get(at).is_some_and(|token| token.kind == TokenKind::Word) && word(at).eq_ignore_ascii_case(wanted)
+    };
     // `SELECT *` may stand in front.
     let start = if is(0, "SELECT") && is(1, "*") { 2 } else { 0 };
     if !is(start, "FROM") {
-        return Err(slip("A route begins with `FROM`", &text[words.get(start).cloned().unwrap_or(0..0)], "FROM"));
+        return Err(slip("A route begins with `FROM`", word(start), "FROM"));
     }
-    let source = words.get(start + 1).ok_or_else(|| RouteError::new("Its source is missing."))?;
+    let first = tokens.get(start + 1).ok_or_else(|| RouteError::new("Its source is missing."))?;
+    let behind = behind_source(text, &tokens, start + 1);
+    let source = &text[first.range.start..tokens[behind - 1].range.end];
     // The last one: a condition may compare with a property that is called so.
-    let into = (start + 2..words.len()).rev().find(|at| is(*at, "INTO"));
-    let next = words.get(start + 2).cloned();
+    let into = (behind..tokens.len()).rev().find(|at| is(*at, "INTO"));
     let Some(into) = into else {
-        let word = next.filter(|_| !is(start + 2, "WHERE")).map_or("", |range| &text[range]);
-        return Err(slip("A route has `INTO` and a sink behind its source", word, "INTO"));
+        let next = if is(behind, "WHERE") { "" } else { word(behind) };
+        return Err(slip("A route has `INTO` and a sink behind its source", next, "INTO"));
     };
-    let sink_from = words[into].end;
-    if into > start + 2 {
-        if !is(start + 2, "WHERE") {
-            let word = next.map_or("", |range| &text[range]);
-            return Err(slip("`WHERE` or `INTO` is needed behind the source", word, "WHERE"));
+    if into > behind {
+        if !is(behind, "WHERE") {
+            return Err(slip("`WHERE` or `INTO` is needed behind the source", word(behind), "WHERE"));
         }
-        if into == start + 3 {
+        if into == behind + 1 {
             return Err(RouteError::new("The condition behind `WHERE` is missing."));
         }
     }
-    let from = source_of(&text[source.clone()])?;
-    let into = sink_of(text[sink_from..].trim())?;
+    let from = source_of(source)?;
+    let into = sink_of(text[tokens[into].range.end..].trim())?;
     Ok(Route { from, into })
+}
+
+/// Returns the place behind the source that begins at a place: `/` and a part, again and again, or one word.
+fn behind_source(text: &str, tokens: &[Token], begin: usize) -> usize {
+    let is_slash = |at: usize| tokens.get(at).is_some_and(|token| &text[token.range.clone()] == "/");
+    let is_part = |at: usize| {
+        tokens.get(at).is_some_and(|token| {
+            let word = &text[token.range.clone()];
+            token.kind == TokenKind::Word && !["INTO", "WHERE"].iter().any(|key| word.eq_ignore_ascii_case(key))
+        })
+    };
+    let mut at = begin;
+    // A word in front is told as what it is.
+    if !is_slash(at) {
+        at += 1;
+    }
+    while is_slash(at) {
+        at += if is_part(at + 1) { 2 } else { 1 };
+    }
+    at
 }
 
 /// Returns the error of a word that is not there; the near word only when it is a slip.
@@ -74,32 +119,88 @@ fn slip(message: &str, word: &str, wanted: &'static str) -> RouteError {
     RouteError { message: format!("{message}{found}."), near }
 }
 
-/// Returns the words outside of quotes; what is in quotes is part of the word that it touches.
-fn words_of(text: &str) -> Result<Words, RouteError> {
-    let mut words = Words::new();
-    let (mut start, mut quote, mut depth) = (None, None, 0_usize);
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c == '"' || c == '\'' => quote = Some(c),
-            None if c == '(' => depth += 1,
-            None if c == ')' => {
-                depth = depth.checked_sub(1).ok_or_else(|| RouteError::new("A `)` has no `(`."))?;
+fn tokens_of(text: &str) -> Result<Vec<Token>, RouteError> {
+    let (mut tokens, mut depth, mut letters) = (Vec::new(), 0_usize, text.char_indices().peekable());
+    while let Some((at, letter)) = letters.next() {
+        let mut end = at + letter.len_utf8();
+        let kind = match letter {
+            _ if letter.is_whitespace() => continue,
+            '"' | '\'' => {
+                let mut is_closed = false;
+                while let Some((at, next)) = letters.next() {
+                    end = at + next.len_utf8();
+                    if next == letter {
+                        is_closed = true;
+                        break;
+                    }
+                    // What is behind it stands for itself.
+                    if next == '\\' {
+                        letters.next();
+                    }
+                }
+                if !is_closed {
+                    return Err(RouteError::new(format!("A {letter} is not closed.")));
+                }
+                TokenKind::Quoted
             }
-            None => {}
-        }
-        if quote.is_none() && c.is_whitespace() {
-            words.extend(start.take().map(|from| from..at));
-        } else if start.is_none() {
-            start = Some(at);
-        }
+            '(' => {
+                depth += 1;
+                TokenKind::Mark
+            }
+            ')' => {
+                depth = depth.checked_sub(1).ok_or_else(|| RouteError::new("A `)` has no `(`."))?;
+                TokenKind::Mark
+            }
+            '/' => TokenKind::Mark,
+            _ => {
+                let ends = |next: char| next.is_whitespace() || matches!(next, '"' | '\'' | '(' | ')' | '/');
+                while let Some((at, next)) = letters.next_if(|(_, next)| !ends(*next)) {
+                    end = at + next.len_utf8();
+                }
+                TokenKind::Word
+            }
+        };
+        tokens.push(Token { range: at..end, kind });
     }
-    words.extend(start.map(|from| from..text.len()));
-    match (quote, depth) {
-        (Some(open), _) => Err(RouteError::new(format!("A {open} is not closed."))),
-        (None, 0) => Ok(words),
-        (None, _) => Err(RouteError::new("A `(` is not closed.")),
+    if depth > 0 {
+        return Err(RouteError::new("A `(` is not closed."));
+    }
+    Ok(tokens)
+}
+
+/// Returns why a part of a source is no name in the grammar of routes; `None` when it is one.
+fn fault_of_part(part: &str) -> Option<String> {
+    if let Some(letter) = part.chars().find(|letter| NO_NAME.contains(*letter)) {
+        return Some(format!("has a `{letter}`, and no part can have one"));
+    }
+    let is_word = KEYWORDS.iter().any(|word| part.eq_ignore_ascii_case(word)) || LITERALS.contains(&part);
+    if is_word {
+        return Some(format!("has the part `{part}`, which is a word of the language of routes"));
+    }
+    is_number(part).then(|| format!("has the part `{part}`, which is read as a number"))
+}
+
+/// `-12`, `0x1f`, `.5`, `e1`: what the grammar has as numbers.
+fn is_number(part: &str) -> bool {
+    let is_hex = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")).is_some_and(is_hex) {
+        return true;
+    }
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = part.strip_prefix('-').unwrap_or(part);
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => {
+            let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+            if exponent.is_empty() || !digits(exponent) {
+                return false;
+            }
+            (mantissa, true)
+        }
+        None => (text, false),
+    };
+    match mantissa.split_once('.') {
+        Some((whole, fraction)) => digits(whole) && !fraction.is_empty() && digits(fraction),
+        None => digits(mantissa) && (exponent || !mantissa.is_empty()),
     }
 }
 
@@ -113,10 +214,16 @@ fn source_of(source: &str) -> Result<Option<&str>, RouteError> {
     let Some(path) = source.strip_prefix('/') else {
         return wrong("does not begin with `/`; a source is such as `/messages/modules/<module>/outputs/<output>`");
     };
-    // `/messages/` is the same as `/messages`.
-    let parts: Vec<&str> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+    // White space around `/` does not count.
+    let parts: Vec<&str> = path.split('/').map(str::trim).collect();
+    if parts.len() > 1 && parts.last() == Some(&"") {
+        return wrong("ends with `/`");
+    }
     if parts.iter().any(|part| part.is_empty()) {
         return wrong("has an empty part");
+    }
+    if let Some(why) = parts.iter().find_map(|part| fault_of_part(part)) {
+        return wrong(&why);
     }
     if parts[..parts.len() - 1].contains(&"*") {
         return wrong("has a `*` before its end, and only the last part can be one");

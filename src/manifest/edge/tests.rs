@@ -70,6 +70,9 @@ fn what_is_no_manifest_is_told() {
     for content in [json!([]), json!({}), json!({"modulesContent": 3}), json!(null)] {
         assert_eq!(first(content).0, code::EDGE_MODULES);
     }
+    let help = |content: Value| check(&content).remove(0).help.unwrap();
+    assert!(help(json!({"moduleContent": {}})).contains("Rename `moduleContent`"));
+    assert!(help(json!({"content": {"modulesContent": {}}})).contains("commit what `content` has"));
     refuses("/$edgeAgent", Value::Null, code::EDGE_MODULES, "lacks `$edgeAgent`");
     refuses(
         "/$edgeHub/properties.desired",
@@ -107,7 +110,24 @@ fn the_agent_is_looked_through() {
     refuses(&of("modules/camera/imagePullPolicy"), json!("always"), agent, "\"on-create\" or \"never\"");
     refuses(&of("modules/camera/startupOrder"), json!(-1), agent, "from 0 to 4294967295");
     refuses(&of("modules/camera/env"), json!({"A": "b"}), agent, "`{\"value\": …}`");
+    refuses(&of("systemModules/edgeHub/status"), Value::Null, agent, "systemModules.edgeHub`: It lacks `status`.");
+    assert_eq!(said(&of("modules/camera/version"), json!("")), []);
+    refuses(&of("modules/camera/version"), json!(1), agent, "Text is needed, and this is a number.");
     refuses(&of("modules/camera/settings/image"), json!("a b"), agent, "white space");
+    refuses(
+        &of("modules/camera/settings/image"),
+        json!("${MODULES.camera}"),
+        agent,
+        "commit the manifest that it makes",
+    );
+    refuses(&of("modules/camera/settings/image"), json!("x/a:1:2"), agent, "two `:`");
+    assert_eq!(said(&of("modules/camera/settings/image"), json!("x/a:1 ")), []);
+    for options in ["null", "{\"Env\": [\"a,]\\\"\",],}", "{\u{a0}\"Env\": []}"] {
+        assert_eq!(said(&of("modules/filter/settings/createOptions"), json!(options)), [], "{options}");
+    }
+    refuses(&of("modules/filter/settings/createOptions"), json!("{\"a\": 1,,}"), agent, "not valid JSON");
+    refuses(&of("modules/filter/settings/createOptions02"), json!("x"), agent, "`createOptions` is missing");
+    refuses(&of("modules/camera/settings/createOptions03"), json!("x"), agent, "`createOptions02` is missing");
     refuses(&of("modules/camera/settings/createOptions"), json!("{"), agent, "not valid JSON");
     refuses(&of("modules/camera/settings/createOptions"), json!({}), agent, "not an object");
     refuses(&of("modules/camera/settings/createOptions01"), json!(2), agent, "part of the text");
@@ -148,6 +168,19 @@ fn the_hub_is_looked_through() {
         assert_eq!(said(&of("schemaVersion"), json!(version)), [], "{version}");
     }
     refuses(&of("schemaVersion"), json!("1.0"), hub, "needs the `schemaVersion` \"1.1\"");
+    refuses(&of("routes"), Value::Null, hub, "`$edgeHub.properties.desired`: It lacks `routes`.");
+    refuses(&of("routes/up"), json!(" "), code::EDGE_ROUTE, "begins with `FROM`");
+    let mut oldest = manifest();
+    desired_of(&mut oldest).insert("schemaVersion".to_string(), json!("1.0"));
+    desired_of(&mut oldest).insert("routes".to_string(), json!({"gone": ""}));
+    assert_eq!(check(&oldest), []);
+    desired_of(&mut oldest).remove("routes");
+    assert_eq!(check(&oldest), []);
+}
+
+fn desired_of(content: &mut Value) -> &mut Map<String, Value> {
+    let desired = content.pointer_mut("/modulesContent/$edgeHub/properties.desired").unwrap();
+    desired.as_object_mut().unwrap()
 }
 
 #[test]
@@ -224,7 +257,9 @@ fn routes_are_read() {
         ("FROM /messages/modules/a/* INTO $upstream", Some("a"), None),
         ("FROM /messages/modules/a/outputs/* INTO $upstream", Some("a"), None),
         ("FROM /messages/modules/a/outputs/reading/* INTO $upstream", Some("a"), None),
-        ("FROM /messages/modules/a/outputs/reading/*/ INTO $upstream", Some("a"), None),
+        ("FROM/messages/modules/a/outputs/e-x/* INTO $upstream", Some("a"), None),
+        ("FROM /messages / modules/ a WHERE (b = 1)INTO $upstream", Some("a"), None),
+        (r"FROM /messages/* WHERE a = 'it\'s' INTO $upstream", None, None),
         ("FROM /messages/modules/a/outputs/o\n INTO BrokeredEndpoint( \"/modules/b/inputs/i\" )", Some("a"), Some("b")),
         (
             "FROM /messages/* WHERE NOT IS_DEFINED($connectionModuleId) INTO BrokeredEndpoint(\"/modules/b/inputs/i\")",
@@ -263,6 +298,17 @@ fn what_is_no_route_is_told() {
         ("FROM /messages/modules/*/outputs/b INTO $upstream", "`*` before its end"),
         ("FROM /messages//a INTO $upstream", "empty part"),
         ("FROM / INTO $upstream", "empty part"),
+        ("FROM /messages/ INTO $upstream", "ends with `/`"),
+        ("FROM /messages/modules/a/outputs/b/*/ INTO $upstream", "ends with `/`"),
+        ("FROM /messages/modules/a/outputs/1 INTO $upstream", "the part `1`, which is read as a number"),
+        ("FROM /messages/modules/a/outputs/e1 INTO $upstream", "read as a number"),
+        ("FROM /messages/modules/a/outputs/0x1f INTO $upstream", "read as a number"),
+        ("FROM /messages/modules/a/outputs/-1.5 INTO $upstream", "read as a number"),
+        ("FROM /messages/modules/a/outputs/And INTO $upstream", "a word of the language"),
+        ("FROM /messages/modules/a/outputs/true INTO $upstream", "a word of the language"),
+        ("FROM /messages/modules/a@b/* INTO $upstream", "has a `@`"),
+        (r"FROM /* WHERE a = 'x\' INTO $upstream", "A ' is not closed"),
+        ("FROM /* INTO $upstream)", "A `)` has no `(`"),
         ("FROM /* INTO upstream", "There is no sink `upstream`"),
         ("FROM /* INTO $upstream $upstream", "There is no sink"),
         ("FROM /* INTO BrokeredEndpoint(/modules/a/inputs/b)", "in quotes"),
