@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Lines of a file without its tests at which it is to be split by noun.
 const LINES_MAX: usize = 500;
@@ -133,13 +134,16 @@ pub fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     found.sort();
 }
 
-/// Every file of `src` but those that are tests as a whole.
-fn sources() -> Vec<Source> {
-    let mut files = Vec::new();
-    files_below(&root().join("src"), &mut files);
-    files.retain(|file| file.file_name().unwrap() != "tests.rs");
-    assert!(files.len() > 100, "the walk finds the sources");
-    files.iter().map(|file| source(file)).collect()
+/// Every file of `src` but those that are tests as a whole. They are read once for all tests.
+fn sources() -> &'static [Source] {
+    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+        let mut files = Vec::new();
+        files_below(&root().join("src"), &mut files);
+        files.retain(|file| file.file_name().unwrap() != "tests.rs");
+        assert!(files.len() > 100, "the walk finds the sources");
+        files.iter().map(|file| source(file)).collect()
+    });
+    &SOURCES
 }
 
 fn source(file: &Path) -> Source {
