@@ -20,11 +20,13 @@ mod status_handle;
 mod webhook;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 
+use crate::model::buckets::Rate;
 use crate::model::limits;
 
 pub use events::{Event, EventLog, Missed};
@@ -58,6 +60,10 @@ pub struct Server {
 #[derive(Debug, Clone)]
 pub struct Bounds {
     pub connections_max: usize,
+    /// How often an address may connect.
+    pub accepts_of_address_max: Rate,
+    /// Addresses of proxies: many clients have them, so their connections are not counted.
+    pub proxies: Vec<IpAddr>,
     /// How long a connection keeps its place when all are taken.
     pub patience: Duration,
     pub head_time_max: Duration,
@@ -77,6 +83,8 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             connections_max: limits::LISTEN_CONNECTIONS_MAX,
+            accepts_of_address_max: limits::LISTEN_ACCEPTS_OF_ADDRESS_MAX,
+            proxies: Vec::new(),
             patience: limits::LISTEN_PATIENCE,
             head_time_max: limits::LISTEN_HEAD_TIME_MAX,
             connection_time_max: limits::LISTEN_CONNECTION_TIME_MAX,
@@ -91,9 +99,11 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Returns the bounds of a server with pages for people: more connections, which may be those of downloads.
-    pub fn with_pages() -> Bounds {
+    /// Returns the bounds of a server with pages for people, some of whom come by proxies: more connections, which may
+    /// be those of downloads.
+    pub fn with_pages(proxies: Vec<IpAddr>) -> Bounds {
         Bounds {
+            proxies,
             connections_max: limits::PAGES_CONNECTIONS_MAX,
             connection_time_max: limits::PAGES_CONNECTION_TIME_MAX,
             download_time_max: limits::PAGES_DOWNLOAD_TIME_MAX,

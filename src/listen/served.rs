@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::{Bounds, LOG_TARGET};
+use crate::model::buckets::{Buckets, Rate};
 use crate::model::limits;
 
 /// Returns what encrypts a new connection: a certificate that was renewed counts for the next one.
@@ -46,6 +47,8 @@ impl Patience {
 #[derive(Debug, Clone)]
 pub struct Places {
     connections_max: usize,
+    accepts_of_address_max: Rate,
+    proxies: Vec<IpAddr>,
     patience: Duration,
     head_time_max: Duration,
     connection_time_max: Duration,
@@ -55,8 +58,22 @@ pub struct Places {
 impl Places {
     /// Returns the places that bounds allow.
     pub fn of(bounds: &Bounds) -> Places {
-        let Bounds { connections_max, patience, head_time_max, connection_time_max, download_time_max, .. } = *bounds;
-        Places { connections_max, patience, head_time_max, connection_time_max, download_time_max }
+        Places {
+            connections_max: bounds.connections_max,
+            accepts_of_address_max: bounds.accepts_of_address_max,
+            proxies: bounds.proxies.clone(),
+            patience: bounds.patience,
+            head_time_max: bounds.head_time_max,
+            connection_time_max: bounds.connection_time_max,
+            download_time_max: bounds.download_time_max,
+        }
+    }
+}
+
+impl Places {
+    fn takes(&self, accepts: &mut Buckets<IpAddr>, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.proxies.contains(&address) || accepts.take(address, self.accepts_of_address_max, Instant::now().into_std())
     }
 }
 
@@ -74,6 +91,7 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let mut shutdown = pin!(shutdown);
     let (mut connections, mut open) = (JoinSet::new(), VecDeque::<(Instant, AbortHandle)>::new());
+    let mut accepts = Buckets::default();
     loop {
         open.retain(|(_, connection)| !connection.is_finished());
         let is_full = open.len() >= places.connections_max;
@@ -90,6 +108,8 @@ pub async fn serve(
             // A connection that ended frees its place; a panic ends only its own connection.
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if !is_full => match accepted {
+                // An answer that tells it to wait would cost more than it is worth: it asks on.
+                Ok((stream, peer)) if !places.takes(&mut accepts, peer.ip()) => reset(stream),
                 Ok((stream, peer)) => {
                     let acceptor = tls.as_ref().map(|tls| tls());
                     let (router, places) = (router.clone(), places.clone());
@@ -110,6 +130,11 @@ pub async fn serve(
     // Remaining connections are cut when the set is dropped.
     let _in_time = timeout(limits::LISTEN_LINGER_TIME_MAX, all_ended).await;
     Ok(())
+}
+
+/// Closes a connection with nothing left of it in the system.
+fn reset(stream: TcpStream) {
+    drop(stream.set_zero_linger());
 }
 
 async fn accept(stream: TcpStream, peer: Peer, acceptor: Option<TlsAcceptor>, router: Router, places: Places) {

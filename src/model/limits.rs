@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::buckets::Rate;
+
 /// Bytes of one YAML file. Git hosts review files of this size badly, and parsing one stays below 0.2 s.
 pub const YAML_FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of one file of an import: a hundred million short rows, more than any fleet that a registry was tested with.
@@ -203,6 +205,9 @@ pub const WEBHOOK_SECRET_CHARS_MIN: usize = 16;
 pub const WEBHOOK_SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Connections that are served at once; the others wait in the system's queue. Each costs at most a buffer of headers.
 pub const LISTEN_CONNECTIONS_MAX: usize = 64;
+/// Connections of an address in a second, and so many at once; more of them are closed unread. A browser that loads
+/// pages as fast as it may needs some hundred.
+pub const LISTEN_ACCEPTS_OF_ADDRESS_MAX: Rate = Rate { per_second: 300.0, at_once: 1_000.0 };
 /// How long a connection keeps its place when all are taken: GitHub sends a webhook at once.
 pub const LISTEN_PATIENCE: Duration = Duration::from_millis(250);
 /// Bytes of the head of a request: GitHub sends 1 KB, proxies add as much again.

@@ -8,6 +8,7 @@ pub mod acknowledgement;
 pub mod alert;
 pub mod backoff;
 pub mod broker;
+pub mod buckets;
 pub mod delivery;
 pub mod device;
 pub mod digest;

@@ -1,11 +1,11 @@
 //! How often a policy may ask for what, and an address may be wrong about who it is.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::link::FailedLogins;
+use crate::model::buckets::{Buckets, Rate};
 
 /// What a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,32 +18,25 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Returns how many a second a policy may have, and how many at once.
-    fn bounds(self) -> (f64, f64) {
-        match self {
+    /// Returns how often a policy may ask for it.
+    fn rate(self) -> Rate {
+        let (per_second, at_once) = match self {
             Operation::Jobs => (20.0, 100.0),
             Operation::Query => (50.0, 100.0),
             Operation::Registry => (200.0, 400.0),
             Operation::Twins => (1_000.0, 2_000.0),
             Operation::Methods => (2_000.0, 4_000.0),
-        }
+        };
+        Rate { per_second, at_once }
     }
 }
 
 /// Failed logins of an address in a minute, after which it is not listened to.
 const FAILURES_MAX: u32 = 100;
-/// Policies that are counted.
-const COUNTED_MAX: usize = 10_000;
-
-/// What is left of an operation.
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
 
 /// The counts of all policies and addresses.
 pub struct Throttle {
-    buckets: Mutex<BTreeMap<(String, Operation), Bucket>>,
+    buckets: Mutex<Buckets<(String, Operation)>>,
     failures: Mutex<FailedLogins>,
 }
 
@@ -55,20 +48,8 @@ impl Throttle {
 
     /// Takes one operation of a policy; false when there is none left now.
     pub fn take(&self, policy: &str, operation: Operation) -> bool {
-        let (rate, burst) = operation.bounds();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= COUNTED_MAX {
-            buckets.clear();
-        }
-        let now = now();
-        let bucket = buckets.entry((policy.to_string(), operation)).or_insert(Bucket { left: burst, at: now });
-        bucket.left = (bucket.left + now.duration_since(bucket.at).as_secs_f64() * rate).min(burst);
-        bucket.at = now;
-        let has_one = bucket.left >= 1.0;
-        if has_one {
-            bucket.left -= 1.0;
-        }
-        has_one
+        buckets.take((policy.to_string(), operation), operation.rate(), now())
     }
 
     /// Counts a failed login of an address.

@@ -1,7 +1,6 @@
 //! Who may look: everybody of this machine, or those who have a token, whom a proxy has let through, or who have logged
 //! in by a provider.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,17 +13,15 @@ use super::oidc::{Oidc, OidcOptions};
 use super::sessions::{Proof, Session, Sessions};
 use super::tokens::{Tokens, digest_of};
 use crate::link::FailedLogins;
+use crate::model::buckets::{Buckets, Rate};
 use crate::model::text::{sanitize_line, shorten};
 
 /// The cookie of a session.
 pub const COOKIE: &str = "fleetform_session";
 /// Failed logins of an address in a minute, after which it is not listened to.
 const FAILURES_MAX: u32 = 10;
-/// Requests of an address: so many a second, and so many at once.
-const RATE: f64 = 100.0;
-const BURST: f64 = 400.0;
-/// Addresses that are counted.
-const COUNTED_MAX: usize = 10_000;
+/// Requests of an address.
+const RATE: Rate = Rate { per_second: 100.0, at_once: 400.0 };
 /// Characters of the name that a proxy gives.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -74,7 +71,7 @@ pub struct Gate {
     /// The token of forms for visitors without a session.
     token: String,
     failures: Mutex<FailedLogins>,
-    buckets: Mutex<BTreeMap<IpAddr, (f64, Instant)>>,
+    buckets: Mutex<Buckets<IpAddr>>,
 }
 
 impl Access {
@@ -90,20 +87,24 @@ impl Access {
         let oidc = oidc.map(Oidc::new).transpose()?.map(Arc::new);
         Ok(Access::Named { tokens: file.map(Tokens::open).transpose()?, proxy, oidc })
     }
+
+    /// Returns the addresses of proxies: many people may have one.
+    pub fn proxies(&self) -> Vec<IpAddr> {
+        match self {
+            Access::Named { proxy: Some(proxy), .. } => proxy.addresses.clone(),
+            Access::Named { proxy: None, .. } | Access::Open => Vec::new(),
+        }
+    }
 }
 
 impl Gate {
     /// Returns a gate; `token` is what forms of visitors without a session have to bring.
     pub fn new(access: Access, token: String) -> Gate {
-        let proxies = match &access {
-            Access::Named { proxy: Some(proxy), .. } => proxy.addresses.clone(),
-            _ => Vec::new(),
-        };
         Gate {
-            access,
             token,
             sessions: Sessions::default(),
-            failures: Mutex::new(FailedLogins::new(FAILURES_MAX, proxies)),
+            failures: Mutex::new(FailedLogins::new(FAILURES_MAX, access.proxies())),
+            access,
             buckets: Mutex::default(),
         }
     }
@@ -114,18 +115,7 @@ impl Gate {
             return true;
         }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= COUNTED_MAX {
-            buckets.clear();
-        }
-        let now = Instant::now();
-        let (left, at) = buckets.entry(address).or_insert((BURST, now));
-        *left = (*left + now.duration_since(*at).as_secs_f64() * RATE).min(BURST);
-        *at = now;
-        let has_one = *left >= 1.0;
-        if has_one {
-            *left -= 1.0;
-        }
-        has_one
+        buckets.take(address, RATE, Instant::now().into_std())
     }
 
     /// Returns true for an address that had too many failed logins.

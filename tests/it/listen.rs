@@ -1,6 +1,6 @@
 //! The pages of the daemon over real connections, and its messages to the service manager over a real socket.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use axum::routing::get;
 use axum::{Extension, Router};
 use fleetform::listen::{Bounds, Patience, Server, StatusHandle, WebhookSecrets};
+use fleetform::model::buckets::Rate;
 use fleetform::model::status::Snapshot;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
@@ -287,6 +288,22 @@ fn no_more_connections_than_allowed_and_the_others_wait_their_turn() {
             assert_eq!(client.join().unwrap(), 200);
         }
     });
+}
+
+#[test]
+fn an_address_that_connects_too_often_is_closed_unread_and_a_proxy_is_not() {
+    let few = Bounds { accepts_of_address_max: Rate { per_second: 0.001, at_once: 3.0 }, ..Bounds::default() };
+    let served = Served::new(few.clone());
+    (0..3).for_each(|_| assert_eq!(served.get("/healthz").status, 200));
+    let mut answer = Vec::new();
+    let mut stream = served.connect();
+    drop(stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let read = stream.read_to_end(&mut answer);
+    assert!(answer.is_empty() && read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+
+    let proxies = vec![[127, 0, 0, 1].into()];
+    let served = Served::new(Bounds { proxies, ..few });
+    (0..10).for_each(|_| assert_eq!(served.get("/healthz").status, 200));
 }
 
 #[test]

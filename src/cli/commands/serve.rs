@@ -43,6 +43,7 @@ pub fn run(environment: &Environment, arguments: &ServeArgs, output: &Output) ->
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
     let is_open = matches!(access, Access::Open);
+    let places = Places::of(&Bounds::with_pages(access.proxies()));
     let events = EventLog::default();
     let site = Site::start(SiteOptions {
         environment: environment.clone(),
@@ -71,7 +72,6 @@ pub fn run(environment: &Environment, arguments: &ServeArgs, output: &Output) ->
         None => std::process::exit(i32::from(exit::INTERRUPTED)),
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let places = Places::of(&Bounds::with_pages());
     let end = async { drop(stopped.await) };
     runtime.block_on(serve(listener, site.router(), (places, tls), end))?;
     runtime.shutdown_background();

@@ -225,6 +225,7 @@ fn stand_by(
         acting.wake(Wakeup::Doorbell);
         acting.wake(Wakeup::Noted);
     });
+    let bounds = access.as_ref().map_or_else(Bounds::default, |access| Bounds::with_pages(access.proxies()));
     let pages = access.map(|access| {
         if tls.is_none() && !is_loopback {
             tracing::warn!(target: LISTEN, "connections are not encrypted, and tokens go over them: add --tls-cert and \
@@ -243,7 +244,6 @@ fn stand_by(
         })
     });
     let pages = pages.transpose()?.map(|site| site.router());
-    let bounds = if pages.is_some() { Bounds::with_pages() } else { Bounds::default() };
     let server = Server { handle, bell, secrets, bounds, pages, tls };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || {
