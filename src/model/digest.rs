@@ -1,9 +1,13 @@
 //! Digests: SHA-256 (FIPS 180-4) over canonical JSON or over bytes, shown as 64 lower-case hex digits.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest.
@@ -32,6 +36,19 @@ impl Digest {
     pub fn of_json_items<'a>(items: impl IntoIterator<Item = &'a Value>) -> Digest {
         let mut text = Vec::new();
         write_items(items, &mut text);
+        Digest::of_bytes(&text)
+    }
+
+    /// As [`Digest::of_json_items`], of values that are texts already. No value is made where their keys are sorted.
+    pub fn of_json_texts<'a>(items: impl IntoIterator<Item = &'a RawValue>) -> Digest {
+        let mut text = vec![b'['];
+        for item in items {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            push_canonical(item.get(), &mut text);
+        }
+        text.push(b']');
         Digest::of_bytes(&text)
     }
 
@@ -155,6 +172,107 @@ fn write_items<'a>(items: impl IntoIterator<Item = &'a Value>, text: &mut Vec<u8
     text.push(b']');
 }
 
+fn push_canonical(json: &str, text: &mut Vec<u8>) {
+    let begin = text.len();
+    if Canonical(&mut *text).deserialize(&mut serde_json::Deserializer::from_str(json)).is_ok() {
+        return;
+    }
+    text.truncate(begin);
+    match serde_json::from_str(json) {
+        Ok(value) => write_canonical(&value, text),
+        // It is nested too deep to be read.
+        Err(_) => text.extend_from_slice(json.as_bytes()),
+    }
+}
+
+/// Writes what it reads as canonical JSON, and fails where the keys of an object are not sorted.
+struct Canonical<'t>(&'t mut Vec<u8>);
+
+/// The key of an object, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> DeserializeSeed<'de> for Canonical<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Canonical<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON with sorted keys")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        write_plain(&(), self.0);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        write_plain(&value, self.0);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        write_plain(&value, self.0);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        write_plain(&value, self.0);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        write_plain(&value, self.0);
+        Ok(())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        write_plain(value, self.0);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.0.push(b'[');
+        let begin = self.0.len();
+        loop {
+            let end = self.0.len();
+            if end > begin {
+                self.0.push(b',');
+            }
+            if items.next_element_seed(Canonical(self.0))?.is_none() {
+                self.0.truncate(end);
+                self.0.push(b']');
+                return Ok(());
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        self.0.push(b'{');
+        let mut before: Option<Key<'de>> = None;
+        while let Some(key) = members.next_key::<Key<'de>>()? {
+            if let Some(before) = &before {
+                if before.0 >= key.0 {
+                    return Err(A::Error::custom("the keys are not sorted"));
+                }
+                self.0.push(b',');
+            }
+            write_plain(&key.0, self.0);
+            self.0.push(b':');
+            members.next_value_seed(Canonical(self.0))?;
+            before = Some(key);
+        }
+        self.0.push(b'}');
+        Ok(())
+    }
+}
+
 fn write_plain(value: &(impl serde::Serialize + ?Sized), text: &mut Vec<u8>) {
     serde_json::to_writer(text, value).expect("writing to memory cannot fail");
 }
@@ -170,6 +288,31 @@ mod tests {
         assert_eq!(Digest::parse(&Digest::of_json(&one).to_string()), Some(Digest::of_json(&one)));
         let two = Value::from("\u{e9}\"\n");
         assert_eq!(Digest::of_json_items([&one, &two]), Digest::of_json(&Value::from(vec![one, two])));
+    }
+
+    #[test]
+    fn a_text_has_the_digest_of_its_value() {
+        let texts = [
+            "null",
+            " [ ] ",
+            "{}",
+            "[1, -0, -0.0, 1.0, 1e3, 18446744073709551615, -9223372036854775808, 1e400]",
+            r#"{"a": {"b": [true, false, null, "\u00e9\n\/"]}, "\u0061b": {}}"#,
+            r#"{"b": 1, "a": [{"d": 2, "c": 3}]}"#,
+            r#"{"a": 1, "a": 2}"#,
+            r#"[{"z": 1}, {"y": [[], [2]]}]"#,
+        ];
+        for text in texts {
+            let raw: &RawValue = serde_json::from_str(text.trim()).unwrap();
+            let Ok(value) = serde_json::from_str::<Value>(text) else {
+                assert!(text.contains("1e400"), "{text}");
+                continue;
+            };
+            assert_eq!(Digest::of_json_texts([raw, raw]), Digest::of_json_items([&value, &value]), "{text}");
+        }
+        let deep = "[".repeat(500) + &"]".repeat(500);
+        let deep: &RawValue = serde_json::from_str(&deep).unwrap();
+        assert_eq!(Digest::of_json_texts([deep]), Digest::of_bytes(format!("[{deep}]").as_bytes()));
     }
 
     /// Test case 2 of RFC 4231 with its key filled up by zeros, as HMAC does itself.

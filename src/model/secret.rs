@@ -229,6 +229,11 @@ pub fn shown_if_hidden(value: &Value) -> Cow<'_, Value> {
     if hides(value) { Cow::Owned(shown(value)) } else { Cow::Borrowed(value) }
 }
 
+/// Returns false for JSON that has neither references nor marks, without reading it.
+pub fn may_hide(json: &str) -> bool {
+    json.contains(MARK) || json.contains(KEY)
+}
+
 fn hides(value: &Value) -> bool {
     match value {
         Value::String(text) => is_mark(text),

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 
 use jiff::Timestamp;
 
-use super::{DeviceKeys, IdentityRow, QueuedMessage, RegistryError, Statistics};
+use super::{DeviceKeys, IdentityRow, QueuedMessage, RegistryError, Statistics, TwinRow};
 use crate::model::device::Device;
 use crate::model::digest::Digest;
 use crate::model::id::Name;
@@ -58,7 +58,7 @@ pub trait Devices {
         &self,
         filter: &DeviceFilter,
         now: Timestamp,
-        visit: &mut dyn FnMut(TwinRow) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&TwinRow<'_>) -> ControlFlow<()>,
     ) -> Result<(), RegistryError>;
 
     /// Returns one device; `None` when it is not there.
@@ -226,15 +226,6 @@ impl Request {
 pub struct ConnectionChange {
     pub at: Timestamp,
     pub is_online: bool,
-}
-
-/// A device with what its twin shows beside it.
-#[derive(Debug, Clone)]
-pub struct TwinRow {
-    pub device: Device,
-    pub identity: IdentityRow,
-    /// Messages that wait for the device.
-    pub messages: u64,
 }
 
 /// The number of devices that a request selects, and that it passes over.

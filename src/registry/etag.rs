@@ -41,6 +41,6 @@ pub fn twin_etag(tags: &Value, desired: &Value) -> String {
 }
 
 /// 64 bits are enough to notice a change, and too few to say anything about a key.
-fn etag_of(content: &Digest) -> String {
+pub(super) fn etag_of(content: &Digest) -> String {
     format!("{:016x}", content.seed())
 }

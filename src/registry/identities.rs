@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{DeviceKeys, Identity};
-use crate::model::device::{ConnectionState, Device};
+use crate::model::device::ConnectionState;
 use crate::model::digest::Digest;
 use crate::model::subscriptions::Subscriptions;
 
@@ -94,30 +94,13 @@ impl Statistics {
     }
 }
 
-/// What an identity has of its device.
-pub(super) struct DeviceFacts {
+/// The columns of an identity: a device, the rows of its status and its session, and its keys.
+pub(super) struct Columns {
     pub device_id: String,
     pub connection_state: ConnectionState,
     pub last_activity: Option<Timestamp>,
     pub blocked: bool,
     pub iot_edge: bool,
-}
-
-impl DeviceFacts {
-    pub fn of(device: &Device) -> DeviceFacts {
-        DeviceFacts {
-            device_id: device.device_id.clone(),
-            connection_state: device.connection_state,
-            last_activity: device.last_activity,
-            blocked: device.blocked,
-            iot_edge: device.iot_edge,
-        }
-    }
-}
-
-/// The columns of an identity: a device, the rows of its status and its session, and its keys.
-pub(super) struct Columns {
-    pub device: DeviceFacts,
     pub generation: Option<String>,
     pub status_reason: Option<String>,
     pub status_updated: Option<Timestamp>,
@@ -128,15 +111,14 @@ pub(super) struct Columns {
 impl Columns {
     /// Returns the identity; `registry` is which registry it is in.
     pub fn into_row(self, registry: &str) -> IdentityRow {
-        let DeviceFacts { device_id, connection_state, last_activity, blocked, iot_edge } = self.device;
-        let etag = Identity { is_blocked: blocked, iot_edge, keys: &self.keys }.etag();
+        let etag = Identity { is_blocked: self.blocked, iot_edge: self.iot_edge, keys: &self.keys }.etag();
         IdentityRow {
-            generation_id: self.generation.unwrap_or_else(|| generation_of([registry, &device_id])),
-            device_id,
-            connection_state,
-            last_activity,
-            blocked,
-            iot_edge,
+            generation_id: self.generation.unwrap_or_else(|| generation_of([registry, &self.device_id])),
+            device_id: self.device_id,
+            connection_state: self.connection_state,
+            last_activity: self.last_activity,
+            blocked: self.blocked,
+            iot_edge: self.iot_edge,
             keys: self.keys,
             etag,
             status_reason: self.status_reason,

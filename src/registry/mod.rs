@@ -37,6 +37,7 @@ pub mod sqlite;
 mod staging;
 mod store;
 mod transfer;
+mod twin_row;
 mod twin_write;
 
 use std::path::Path;
@@ -45,9 +46,7 @@ pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
 pub use change::{Answer, Change, Fence, Heard, HeardOf, Reported};
 pub use contents::Contents;
 use devices::STRAYS_NAMED;
-pub use devices::{
-    ConnectionChange, DeviceFilter, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched, TwinRow,
-};
+pub use devices::{ConnectionChange, DeviceFilter, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
 pub use file::{RowNames, check_file};
@@ -64,6 +63,7 @@ pub use store::{
     ExclusionFailure, Exclusive, GivenUp, Listening, Moved, NextFile, RegistryIdentity, Store, StorePlace,
 };
 pub use transfer::{Cell, ColumnKind, RowSink, RowSource, TABLES, Table};
+pub use twin_row::TwinRow;
 pub use twin_write::TwinWrite;
 
 use std::collections::BTreeMap;

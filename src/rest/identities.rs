@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Fault, IfMatch};
 use super::asked::{Asked, time};
 use super::throttle::Operation;
-use super::twins::time_or_never;
+use super::twins::When;
 use crate::model::device::Authentication;
 use crate::model::hub::HubRight;
 use crate::ops::hub::{Caller, Desk, Expected, GivenIdentity, HubError, IdentityRow, TwinPatch};
@@ -292,11 +292,11 @@ fn identity_json(row: &IdentityRow, messages: u64, shows_keys: bool) -> Value {
         "generationId": row.generation_id,
         "etag": row.etag,
         "connectionState": row.connection_state.as_str(),
-        "connectionStateUpdatedTime": time_or_never(row.last_activity),
+        "connectionStateUpdatedTime": When(row.last_activity),
         "status": query::status(row.blocked),
         "statusReason": row.status_reason,
-        "statusUpdatedTime": time_or_never(row.status_updated),
-        "lastActivityTime": time_or_never(row.last_activity),
+        "statusUpdatedTime": When(row.status_updated),
+        "lastActivityTime": When(row.last_activity),
         "cloudToDeviceMessageCount": messages,
         "authentication": {
             "type": row.keys.authentication.as_str(),

@@ -83,8 +83,8 @@ async fn devices(
             let mut items = JsonItems::default();
             let next =
                 desk.twins(condition.as_ref(), after.as_deref(), (most, time()), &mut |twin| match &select.columns {
-                    Columns::All => items.push(&Twin(twin)),
-                    Columns::Listed(columns) => items.push(&twins::projected(&Twin(twin).value(), columns)),
+                    Columns::All => items.push(&Twin::of_row(twin)),
+                    Columns::Listed(columns) => items.push(&twins::projected(&Twin::of_row(twin).value(), columns)),
                 })?;
             let (count, json) = items.end();
             Ok((count, json, next))

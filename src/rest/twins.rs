@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde::ser::{SerializeMap as _, Serializer};
+use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde::ser::{Error as _, SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::LOG_TARGET;
@@ -17,9 +19,9 @@ use crate::link::{CallError, DirectAnswer, DirectCall};
 use crate::model::device::Device;
 use crate::model::hub::HubRight;
 use crate::model::limits;
-use crate::model::secret::shown_if_hidden;
+use crate::model::secret::{self, shown_if_hidden};
 use crate::model::text::sanitize_line;
-use crate::ops::hub::{HubTwin, NotedCall, TwinPatch, timeout};
+use crate::ops::hub::{DeviceKeys, HubTwin, NotedCall, TwinPatch, TwinRow, timeout};
 use crate::query::{self, Column, ColumnValue};
 
 /// What IoT Hub says of a time that never was.
@@ -35,7 +37,7 @@ pub async fn get(asked: &Asked, id: &str) -> Result<Response, Fault> {
     asked.admitted.needs(HubRight::RegistryRead)?;
     let id = id.to_string();
     let twin = asked.served.desks.read(move |desk| desk.twin(&id, time())).await?;
-    Ok(answer::tagged(&Twin(&twin), &twin.etag))
+    Ok(answer::tagged(&Twin::of(&twin), &twin.etag))
 }
 
 /// `PATCH /twins/{id}`, and `PUT`, which replaces
@@ -61,7 +63,7 @@ pub async fn write(asked: &Asked, id: &str, replaces: bool) -> Result<Response, 
         asked.served.switchboard.tell_desired(id, told, written.twin.device.desired_version);
     }
     asked.served.noted();
-    Ok(answer::tagged(&Twin(&written.twin), &written.twin.etag))
+    Ok(answer::tagged(&Twin::of(&written.twin), &written.twin.etag))
 }
 
 /// `POST /twins/{id}/methods`
@@ -148,70 +150,100 @@ fn section(value: Option<&Value>, what: &str) -> Result<Option<Map<String, Value
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(members)) => {
             let mut members = members.clone();
-            members.retain(|key, _| !matches!(key.as_str(), "$metadata" | "$version"));
+            members.retain(|key, _| !is_ours(key));
             Ok(Some(members))
         }
         Some(_) => Err(Fault::argument(format!("`{what}` is no object"))),
     }
 }
 
-/// Returns the text of a time, or what IoT Hub says of none.
-pub fn time_or_never(time: Option<Timestamp>) -> String {
-    time.map_or_else(|| NEVER.to_string(), |time| time.to_string())
+/// A time, or what IoT Hub says of none.
+pub struct When(pub Option<Timestamp>);
+
+impl Serialize for When {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(time) => serializer.collect_str(&time),
+            None => serializer.serialize_str(NEVER),
+        }
+    }
 }
 
 /// A twin as IoT Hub shows it.
-pub struct Twin<'a>(pub &'a HubTwin);
-
-impl Twin<'_> {
-    pub fn value(&self) -> Value {
-        serde_json::to_value(self).expect("its keys are texts")
-    }
-}
-
-impl Serialize for Twin<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let HubTwin { device, etag, identity, messages } = self.0;
-        let at = time_or_never(device.last_activity);
-        let mut facts = Facts::of(device, &at);
-        let Properties { desired, reported } = &mut facts.properties;
-        let last_updated_version = Some(device.desired_version);
-        desired.metadata = Some(Metadata { last_updated: &at, last_updated_version });
-        reported.metadata = Some(Metadata { last_updated: &at, last_updated_version: None });
-        let identity = identity.as_ref().map(|identity| IdentityFacts {
-            authentication_type: identity.keys.authentication.as_str(),
-            device_etag: &identity.etag,
-            status_reason: identity.status_reason.as_deref(),
-            status_update_time: time_or_never(identity.status_updated),
-            x509_thumbprint: Thumbprints {
-                primary_thumbprint: identity.keys.primary_thumbprint.as_deref(),
-                secondary_thumbprint: identity.keys.secondary_thumbprint.as_deref(),
-            },
-        });
-        let version = device.desired_version;
-        TwinFacts { facts, identity, cloud_to_device_message_count: *messages, etag, version }.serialize(serializer)
-    }
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct TwinFacts<'a> {
+pub struct Twin<'a> {
     #[serde(flatten)]
     facts: Facts<'a>,
     #[serde(flatten)]
     identity: Option<IdentityFacts<'a>>,
     cloud_to_device_message_count: u64,
-    etag: &'a str,
+    etag: Cow<'a, str>,
     version: u64,
+}
+
+impl<'a> Twin<'a> {
+    pub fn of(twin: &'a HubTwin) -> Twin<'a> {
+        let HubTwin { device, etag, identity, messages } = twin;
+        Twin {
+            facts: Facts::of(device).with_metadata(device.last_activity),
+            identity: identity.as_ref().map(|identity| IdentityFacts {
+                authentication_type: identity.keys.authentication.as_str(),
+                device_etag: Cow::Borrowed(&identity.etag),
+                status_reason: identity.status_reason.as_deref(),
+                status_update_time: When(identity.status_updated),
+                x509_thumbprint: Thumbprints::of(&identity.keys),
+            }),
+            cloud_to_device_message_count: *messages,
+            etag: Cow::Borrowed(etag),
+            version: device.desired_version,
+        }
+    }
+
+    pub fn of_row(row: &'a TwinRow<'_>) -> Twin<'a> {
+        let facts = Facts {
+            device_id: row.device_id,
+            device_name: row.device_name,
+            status: query::status(row.blocked),
+            connection_state: row.connection_state.as_str(),
+            last_activity_time: When(row.last_activity),
+            template: row.template,
+            organization: row.organization,
+            tags: Json::of(row.tags),
+            properties: Properties {
+                desired: Section::new(Json::shown(row.desired), row.desired_version),
+                reported: Section::new(Json::shown(row.reported), row.reported_version),
+            },
+            capabilities: Capabilities { iot_edge: row.iot_edge },
+        };
+        Twin {
+            facts: facts.with_metadata(row.last_activity),
+            identity: Some(IdentityFacts {
+                authentication_type: row.keys.authentication.as_str(),
+                device_etag: Cow::Owned(row.identity_etag()),
+                status_reason: row.status_reason,
+                status_update_time: When(row.status_updated),
+                x509_thumbprint: Thumbprints::of(&row.keys),
+            }),
+            cloud_to_device_message_count: row.messages,
+            etag: Cow::Owned(row.etag()),
+            version: row.desired_version,
+        }
+    }
+
+    pub fn value(&self) -> Value {
+        // What is nested too deep to be read is nothing that a query can name.
+        serde_json::to_value(self).unwrap_or_default()
+    }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct IdentityFacts<'a> {
     authentication_type: &'static str,
-    device_etag: &'a str,
+    device_etag: Cow<'a, str>,
     status_reason: Option<&'a str>,
-    status_update_time: String,
+    status_update_time: When,
     x509_thumbprint: Thumbprints<'a>,
 }
 
@@ -222,6 +254,15 @@ struct Thumbprints<'a> {
     secondary_thumbprint: Option<&'a str>,
 }
 
+impl Thumbprints<'_> {
+    fn of(keys: &DeviceKeys) -> Thumbprints<'_> {
+        Thumbprints {
+            primary_thumbprint: keys.primary_thumbprint.as_deref(),
+            secondary_thumbprint: keys.secondary_thumbprint.as_deref(),
+        }
+    }
+}
+
 /// What a query can read of a device.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -230,10 +271,10 @@ struct Facts<'a> {
     device_name: &'a str,
     status: &'static str,
     connection_state: &'static str,
-    last_activity_time: &'a str,
+    last_activity_time: When,
     template: Option<&'a str>,
     organization: Option<&'a str>,
-    tags: &'a Value,
+    tags: Json<'a>,
     properties: Properties<'a>,
     capabilities: Capabilities,
 }
@@ -251,18 +292,62 @@ struct Capabilities {
 }
 
 #[derive(Serialize)]
-struct Metadata<'a> {
+struct Metadata {
     #[serde(rename = "$lastUpdated")]
-    last_updated: &'a str,
+    last_updated: When,
     #[serde(rename = "$lastUpdatedVersion", skip_serializing_if = "Option::is_none")]
     last_updated_version: Option<u64>,
 }
 
-/// A section of a twin without the marks of its secrets.
+/// JSON as a value, or as the text that is stored.
+enum Json<'a> {
+    Value(Cow<'a, Value>),
+    Stored(&'a RawValue),
+}
+
+impl<'a> Json<'a> {
+    /// Returns a stored object; what is none is empty.
+    fn of(stored: &'a RawValue) -> Json<'a> {
+        let text = stored.get();
+        // An escape may stand for half a character.
+        if text.starts_with('{') && !text.contains('\\') {
+            return Json::Stored(stored);
+        }
+        Json::Value(Cow::Owned(
+            serde_json::from_str::<Map<_, _>>(text).map(Value::Object).unwrap_or_else(|_| json!({})),
+        ))
+    }
+
+    /// Returns what people see of a stored section, where secrets have marks.
+    fn shown(stored: &'a RawValue) -> Json<'a> {
+        if !secret::may_hide(stored.get()) {
+            return Json::of(stored);
+        }
+        let value = serde_json::from_str(stored.get()).unwrap_or_default();
+        Json::Value(Cow::Owned(shown_if_hidden(&value).into_owned()))
+    }
+}
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Json::Value(value) => value.serialize(serializer),
+            Json::Stored(text) => text.serialize(serializer),
+        }
+    }
+}
+
+/// A section of a twin.
 struct Section<'a> {
-    members: Cow<'a, Value>,
+    members: Json<'a>,
     version: u64,
-    metadata: Option<Metadata<'a>>,
+    metadata: Option<Metadata>,
+}
+
+impl<'a> Section<'a> {
+    fn new(members: Json<'a>, version: u64) -> Section<'a> {
+        Section { members, version, metadata: None }
+    }
 }
 
 impl Serialize for Section<'_> {
@@ -272,27 +357,58 @@ impl Serialize for Section<'_> {
             map.serialize_entry("$metadata", metadata)?;
         }
         map.serialize_entry("$version", &self.version)?;
-        let members = self.members.as_object().into_iter().flatten();
-        for (key, value) in members.filter(|(key, _)| !matches!(key.as_str(), "$metadata" | "$version")) {
-            map.serialize_entry(key, value)?;
+        match &self.members {
+            Json::Value(value) => {
+                for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| !is_ours(key)) {
+                    map.serialize_entry(key, value)?;
+                }
+            }
+            Json::Stored(text) => {
+                let mut poured = serde_json::Deserializer::from_str(text.get());
+                poured.deserialize_map(Members(&mut map)).map_err(S::Error::custom)?;
+            }
         }
         map.end()
     }
 }
 
+/// Passes the members of an object on.
+struct Members<'m, M>(&'m mut M);
+
+impl<'de, M: SerializeMap> Visitor<'de> for Members<'_, M> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some((key, value)) = members.next_entry::<&str, &RawValue>()? {
+            if !is_ours(key) {
+                self.0.serialize_entry(key, value).map_err(A::Error::custom)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns true for the members of a section that are no properties.
+fn is_ours(key: &str) -> bool {
+    matches!(key, "$metadata" | "$version")
+}
+
 impl<'a> Facts<'a> {
-    /// `at` is when the device was heard last.
-    fn of(device: &'a Device, at: &'a str) -> Facts<'a> {
-        let section = |members, version| Section { members: shown_if_hidden(members), version, metadata: None };
+    fn of(device: &'a Device) -> Facts<'a> {
+        let section = |members, version| Section::new(Json::Value(shown_if_hidden(members)), version);
         Facts {
             device_id: &device.device_id,
             device_name: &device.device_name,
             status: query::status(device.blocked),
             connection_state: device.connection_state.as_str(),
-            last_activity_time: at,
+            last_activity_time: When(device.last_activity),
             template: device.template.as_deref(),
             organization: device.organization.as_deref(),
-            tags: &device.tags,
+            tags: Json::Value(Cow::Borrowed(&device.tags)),
             properties: Properties {
                 desired: section(&device.desired, device.desired_version),
                 reported: section(&device.reported, device.reported_version),
@@ -300,12 +416,20 @@ impl<'a> Facts<'a> {
             capabilities: Capabilities { iot_edge: device.iot_edge },
         }
     }
+
+    /// Adds when the sections were written last: no later than when the device was heard.
+    fn with_metadata(mut self, heard: Option<Timestamp>) -> Facts<'a> {
+        let metadata = |last_updated_version| Some(Metadata { last_updated: When(heard), last_updated_version });
+        let Properties { desired, reported } = &mut self.properties;
+        desired.metadata = metadata(Some(desired.version));
+        reported.metadata = metadata(None);
+        self
+    }
 }
 
 /// Returns what a query can read of a device.
 pub fn facts(device: &Device) -> Value {
-    let at = time_or_never(device.last_activity);
-    serde_json::to_value(Facts::of(device, &at)).expect("its keys are texts")
+    serde_json::to_value(Facts::of(device)).expect("its keys are texts")
 }
 
 /// Returns the value at a path of a twin, its first name in any case; `None` when there is none.

@@ -103,7 +103,7 @@ impl Desk<'_> {
         condition: Option<&Query>,
         after: Option<&str>,
         (limit, now): (usize, Timestamp),
-        visit: &mut dyn FnMut(&HubTwin),
+        visit: &mut dyn FnMut(&TwinRow<'_>),
     ) -> Result<Option<String>, HubError> {
         let declared = self.declared()?;
         let filter = DeviceFilter {
@@ -114,20 +114,20 @@ impl Desk<'_> {
             limit: Some(limit as u64 + 1),
         };
         let registry = self.workspace.open_for_reading(&declared.fleet)?;
-        let (mut count, mut last, mut next) = (0, None, None);
-        registry.devices().each_twin(&filter, now, &mut |TwinRow { device, identity, messages }| {
-            if count == limit {
-                next = last.take();
+        let (mut count, mut last, mut has_more) = (0, None, false);
+        registry.devices().each_twin(&filter, now, &mut |twin| {
+            has_more = count == limit;
+            if has_more {
                 return ControlFlow::Break(());
             }
-            let etag = twin_etag(&device.tags, &device.desired);
-            let twin = HubTwin { device, etag, identity: Some(identity), messages };
-            visit(&twin);
+            visit(twin);
             count += 1;
-            last = Some(twin.device.device_id);
+            if count == limit {
+                last = Some(twin.device_id.to_string());
+            }
             ControlFlow::Continue(())
         })?;
-        Ok(next)
+        Ok(last.filter(|_| has_more))
     }
 
     /// Calls `visit` for each device that a condition selects.

@@ -24,7 +24,7 @@ mod rows;
 mod standstill;
 
 pub use crate::prepare::KeyedPolicy;
-pub use crate::registry::{GivenMessage, IdentityRow};
+pub use crate::registry::{DeviceKeys, GivenMessage, IdentityRow, TwinRow};
 pub use desk::{Desk, Followed};
 pub use devices::{Expected, GivenIdentity, HubTwin, NotedCall, TwinPatch, TwinWritten};
 pub use error::HubError;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::super::identities::{Columns, DeviceFacts, new_generation, refused};
+use super::super::identities::{Columns, new_generation, refused};
 use super::super::meta::{DEVICES, IDENTITY};
 use super::super::{DeviceKeys, IdentityRow, IdentityWrite, IfMatch, NewIdentity, Statistics};
 use super::connection::Connection;
@@ -18,14 +18,12 @@ use crate::model::device::ConnectionState;
 use crate::model::patch::merge;
 use crate::model::subscriptions::Subscriptions;
 
-const DEVICE_COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge";
-const DEVICE_COLUMN_COUNT: usize = 5;
-/// The columns that an identity has beside those of its device, with those of its keys behind them.
-pub(super) const STATUS_COLUMNS: &str = "s.generation, s.reason, s.updated_at, n.subscriptions";
-/// Those and [`KEY_COLUMNS`].
-pub(super) const IDENTITY_COLUMN_COUNT: usize = 10;
+const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge, \
+    s.generation, s.reason, s.updated_at, n.subscriptions";
+/// The first of [`KEY_COLUMNS`], behind those.
+const KEYS: usize = 9;
 /// Where they are, behind the table of devices `d`.
-pub(super) const JOINS: &str = "LEFT JOIN device_key AS k ON k.device_id = d.device_id
+const JOINS: &str = "LEFT JOIN device_key AS k ON k.device_id = d.device_id
     LEFT JOIN device_status AS s ON s.device_id = d.device_id
     LEFT JOIN device_session AS n ON n.device_id = d.device_id";
 
@@ -38,7 +36,7 @@ pub(super) fn one(connection: &Connection, device_id: &str) -> Result<Option<Ide
 pub(super) fn after(connection: &Connection, after: Option<&str>, limit: u64) -> Result<Vec<IdentityRow>, Fault> {
     let registry = registry_of(connection)?;
     let text = format!(
-        "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS} FROM device AS d {JOINS}
+        "SELECT {COLUMNS}, {KEY_COLUMNS} FROM device AS d {JOINS}
                  WHERE d.device_id > $1 ORDER BY d.device_id LIMIT $2"
     );
     // No id is empty.
@@ -145,7 +143,7 @@ fn put_keys(connection: &Connection, device_id: &str, keys: &DeviceKeys) -> Resu
 /// Returns the identity of a device; `lock` is how its row is locked.
 fn find(connection: &Connection, device_id: &str, lock: &str) -> Result<Option<IdentityRow>, Fault> {
     let text = format!(
-        "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS} FROM device AS d {JOINS}
+        "SELECT {COLUMNS}, {KEY_COLUMNS} FROM device AS d {JOINS}
                  WHERE d.device_id = $1 {lock}"
     );
     match connection.row(&text, &[&stored_text(device_id)])? {
@@ -155,37 +153,24 @@ fn find(connection: &Connection, device_id: &str, lock: &str) -> Result<Option<I
 }
 
 /// Returns the text by which the generations of a registry differ from those of others.
-pub(super) fn registry_of(connection: &Connection) -> Result<String, Fault> {
+fn registry_of(connection: &Connection) -> Result<String, Fault> {
     value_of(connection, IDENTITY)?.ok_or_else(|| malformed(IDENTITY))
 }
 
 fn row_of(row: &Row, registry: &str) -> Result<IdentityRow, Fault> {
     let connection: &str = row.try_get(1)?;
     let last_activity: Option<&str> = row.try_get(2)?;
-    let device = DeviceFacts {
+    let columns = Columns {
         device_id: row.try_get(0)?,
         connection_state: ConnectionState::parse(connection).ok_or_else(|| malformed(connection))?,
         last_activity: last_activity.and_then(|text| text.parse().ok()),
         blocked: row.try_get(3)?,
         iot_edge: row.try_get(4)?,
-    };
-    identity_beside(device, row, DEVICE_COLUMN_COUNT, registry)
-}
-
-/// Returns the identity of a device whose row has [`STATUS_COLUMNS`] and [`KEY_COLUMNS`] from `first` on.
-pub(super) fn identity_beside(
-    device: DeviceFacts,
-    row: &Row,
-    first: usize,
-    registry: &str,
-) -> Result<IdentityRow, Fault> {
-    let columns = Columns {
-        device,
-        generation: row.try_get(first)?,
-        status_reason: row.try_get::<_, Option<String>>(first + 1)?.map(read_text),
-        status_updated: micros_of(row, first + 2)?,
-        subscriptions: row.try_get::<_, Option<i16>>(first + 3)?.map(Subscriptions::from_bits),
-        keys: keys_of_row(row, first + 4)?,
+        generation: row.try_get(5)?,
+        status_reason: row.try_get::<_, Option<String>>(6)?.map(read_text),
+        status_updated: micros_of(row, 7)?,
+        subscriptions: row.try_get::<_, Option<i16>>(8)?.map(Subscriptions::from_bits),
+        keys: keys_of_row(row, KEYS)?,
     };
     Ok(columns.into_row(registry))
 }

@@ -4,25 +4,24 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
 
-use super::super::identities::{Columns, DeviceFacts, new_generation, refused};
+use super::super::identities::{Columns, new_generation, refused};
 use super::super::meta::IDENTITY;
 use super::super::{DeviceKeys, IdentityRow, IdentityWrite, IfMatch, NewIdentity, RegistryError, Statistics};
 use super::SqliteStore;
 use super::devices::{KEY_COLUMNS, keys_of_row};
 use super::remembered::value_of;
+use super::rows::{TextOrNull as _, malformed};
 use super::status::{PUT_STATUS, count};
 use crate::model::device::ConnectionState;
 use crate::model::patch::merge;
 use crate::model::subscriptions::Subscriptions;
 
-const DEVICE_COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge";
-const DEVICE_COLUMN_COUNT: usize = 5;
-/// The columns that an identity has beside those of its device, with those of its keys behind them.
-pub(super) const STATUS_COLUMNS: &str = "s.generation, s.reason, s.updated_at, n.subscriptions";
-/// Those and [`KEY_COLUMNS`].
-pub(super) const IDENTITY_COLUMN_COUNT: usize = 10;
+const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.blocked, d.iot_edge, \
+    s.generation, s.reason, s.updated_at, n.subscriptions";
+/// The first of [`KEY_COLUMNS`], behind those.
+const KEYS: usize = 9;
 /// Where they are, behind the table of devices `d`.
-pub(super) const JOINS: &str = "LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
+const JOINS: &str = "LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
     LEFT JOIN main.device_status AS s ON s.device_id = d.device_id
     LEFT JOIN main.device_session AS n ON n.device_id = d.device_id";
 
@@ -40,7 +39,7 @@ impl SqliteStore {
         let read = || {
             let registry = registry_of(&self.connection)?;
             let text = format!(
-                "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS} FROM main.device AS d {JOINS}
+                "SELECT {COLUMNS}, {KEY_COLUMNS} FROM main.device AS d {JOINS}
                  WHERE d.device_id > ?1 ORDER BY d.device_id LIMIT ?2"
             );
             let mut statement = self.connection.prepare_cached(&text)?;
@@ -150,45 +149,32 @@ fn put_keys(transaction: &Transaction<'_>, device_id: &str, keys: &DeviceKeys) -
 fn find(connection: &Connection, device_id: &str) -> rusqlite::Result<Option<IdentityRow>> {
     let registry = registry_of(connection)?;
     let text = format!(
-        "SELECT {DEVICE_COLUMNS}, {STATUS_COLUMNS}, {KEY_COLUMNS} FROM main.device AS d {JOINS}
+        "SELECT {COLUMNS}, {KEY_COLUMNS} FROM main.device AS d {JOINS}
                  WHERE d.device_id = ?1"
     );
     connection.prepare_cached(&text)?.query_row([device_id], |row| row_of(row, &registry)).optional()
 }
 
 /// Returns the text by which the generations of a registry differ from those of others.
-pub(super) fn registry_of(connection: &Connection) -> rusqlite::Result<String> {
+fn registry_of(connection: &Connection) -> rusqlite::Result<String> {
     Ok(value_of(connection, IDENTITY)?.unwrap_or_default())
 }
 
 fn row_of(row: &Row<'_>, registry: &str) -> rusqlite::Result<IdentityRow> {
-    let connection: String = row.get(1)?;
-    let last_activity: Option<String> = row.get(2)?;
-    let device = DeviceFacts {
+    let connection = row.get_ref(1)?.as_str()?;
+    let last_activity = row.get_ref(2)?.text_or_null()?;
+    let updated: Option<i64> = row.get(7)?;
+    let columns = Columns {
         device_id: row.get(0)?,
-        connection_state: ConnectionState::parse(&connection).ok_or_else(|| super::rows::malformed(1, &connection))?,
+        connection_state: ConnectionState::parse(connection).ok_or_else(|| malformed(1, connection))?,
         last_activity: last_activity.and_then(|text| text.parse().ok()),
         blocked: row.get(3)?,
         iot_edge: row.get(4)?,
-    };
-    identity_beside(device, row, DEVICE_COLUMN_COUNT, registry)
-}
-
-/// Returns the identity of a device whose row has [`STATUS_COLUMNS`] and [`KEY_COLUMNS`] from `first` on.
-pub(super) fn identity_beside(
-    device: DeviceFacts,
-    row: &Row<'_>,
-    first: usize,
-    registry: &str,
-) -> rusqlite::Result<IdentityRow> {
-    let updated: Option<i64> = row.get(first + 2)?;
-    let columns = Columns {
-        device,
-        generation: row.get(first)?,
-        status_reason: row.get(first + 1)?,
+        generation: row.get(5)?,
+        status_reason: row.get(6)?,
         status_updated: updated.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
-        subscriptions: row.get::<_, Option<i16>>(first + 3)?.map(Subscriptions::from_bits),
-        keys: keys_of_row(row, first + 4)?,
+        subscriptions: row.get::<_, Option<i16>>(8)?.map(Subscriptions::from_bits),
+        keys: keys_of_row(row, KEYS)?,
     };
     Ok(columns.into_row(registry))
 }

@@ -48,7 +48,7 @@ impl Devices for SqliteStore {
         &self,
         filter: &DeviceFilter,
         now: Timestamp,
-        visit: &mut dyn FnMut(TwinRow) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&TwinRow<'_>) -> ControlFlow<()>,
     ) -> Result<(), RegistryError> {
         self.visit_twins(filter, now, visit)
     }

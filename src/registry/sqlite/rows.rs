@@ -12,8 +12,6 @@ pub(super) const DEVICE_COLUMNS: &str = "d.device_id, d.device_name, d.template,
      d.simulated, d.iot_edge, d.connection_state, d.last_activity, d.edge_manifest, d.tags, d.cloud, d.desired, \
      d.desired_version, d.reported, d.reported_version";
 
-pub(super) const DEVICE_COLUMN_COUNT: usize = 17;
-
 /// Returns the device of a row of [`DEVICE_COLUMNS`]; the error says which column holds what it should not.
 pub(super) fn device_of_row(row: &Row<'_>) -> rusqlite::Result<Device> {
     let (state, connection) = (row.get_ref(4)?.as_str()?, row.get_ref(8)?.as_str()?);
