@@ -292,10 +292,15 @@ pub struct BackEnd {
 
 impl BackEnd {
     pub fn connect(folder: &Path) -> Result<BackEnd, Failure> {
+        BackEnd::connect_to(folder, read(folder, "https")?.parse()?)
+    }
+
+    /// Connects to another listener that has the certificate of the gateway.
+    pub fn connect_to(folder: &Path, port: u16) -> Result<BackEnd, Failure> {
         let ca = folder.join("cert.pem");
         let config = tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() })?;
         let connection = rustls::ClientConnection::new(config, ServerName::try_from(HOST)?)?;
-        let stream = TcpStream::connect((HOST, read(folder, "https")?.parse::<u16>()?))?;
+        let stream = TcpStream::connect((HOST, port))?;
         stream.set_nodelay(true)?;
         let tokens = (0..POLICIES).map(|n| Ok(format!("{}&skn=p{n}", token(KEY, HOST)?)));
         let tokens = tokens.collect::<Result<_, Failure>>()?;
@@ -589,12 +594,7 @@ enum Heard {
 pub fn bare(folder: &Path) -> Result<(), Failure> {
     let port: u16 = read(folder, "port")?.parse()?;
     let count = read(folder, "tokens")?.lines().count();
-    let certificates = certificates_of(&read(folder, "cert.pem")?)?;
-    let key = rustls::pki_types::pem::PemObject::from_pem_file(folder.join("key.pem"))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = config.with_no_client_auth().with_single_cert(certificates, key)?;
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let acceptor = tokio_rustls::TlsAcceptor::from(server_config(folder)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((HOST, port)).await?;
@@ -638,6 +638,15 @@ pub fn bare(folder: &Path) -> Result<(), Failure> {
         std::future::pending::<()>().await;
         Ok(())
     })
+}
+
+/// Returns what a bare listener encrypts with: the certificate of the gateway.
+pub fn server_config(folder: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    let certificates = certificates_of(&read(folder, "cert.pem")?)?;
+    let key = rustls::pki_types::pem::PemObject::from_pem_file(folder.join("key.pem"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_no_client_auth().with_single_cert(certificates, key)?))
 }
 
 fn certificates_of(text: &str) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Failure> {

@@ -427,6 +427,8 @@ fn resident_kib(process: &Running) -> u64 {
 enum Crowd {
     Nobody,
     Looking,
+    /// A listener that closes all connections at once: what the flood itself takes of the machine.
+    FloodingElsewhere,
     Flooding,
 }
 
@@ -486,7 +488,11 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
     let before = resident_kib(&server);
     let (looked, flooded) = (Arc::default(), Arc::default());
     let pairs = |crowd, word: &str| -> Result<(Least, Least), Failure> {
-        let told = if crowd == Crowd::Looking { &looked } else { &flooded };
+        let told = match crowd {
+            Crowd::Looking => &looked,
+            Crowd::Flooding => &flooded,
+            Crowd::Nobody | Crowd::FloodingElsewhere => &Arc::default(),
+        };
         let (mut alone, mut beside) = (Least::default(), Least::default());
         for n in 0..PAIRS {
             let one = |word: String, crowd, least: &mut Least| -> Result<(), Failure> {
@@ -500,15 +506,21 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
         }
         Ok((alone, beside))
     };
-    for (crowd, name, must) in
-        [(Crowd::Looking, "100 open pages", "1.03"), (Crowd::Flooding, "a flood of requests", "")]
-    {
+    let mut floods = Vec::new();
+    for (crowd, name, must) in [
+        (Crowd::Looking, "100 open pages", "1.03"),
+        (Crowd::FloodingElsewhere, "a flood of a bare listener", ""),
+        (Crowd::Flooding, "a flood of the pages", ""),
+    ] {
         let (alone, beside) = pairs(crowd, &format!("{crowd:?}").to_lowercase())?;
+        floods.push(beside.took());
         let (took, of_pages) = (beside.took(), beside.worked());
         println!("{name:<34} {:>9.2} {took:>9.2} {:>9.3} {must:>11}", alone.took(), took / alone.took());
         let share = of_pages / took;
         println!("{:<34} {:>9.2} {of_pages:>9.2} {share:>9.3}", "  the processor, for pages", alone.worked());
     }
+    let [.., bare, ours] = floods[..] else { return Err("two floods".into()) };
+    println!("{:<34} {bare:>9.2} {ours:>9.2} {:>9.3}", "  beside that of the bare listener", ours / bare);
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!("the open pages: read {} times", count(&looked.pages));
     println!(
@@ -585,6 +597,12 @@ fn gather(
                 spawn(Box::new(move |is_over, told| drop(look(address, &page, is_over, told))))
             })
             .collect(),
+        Crowd::FloodingElsewhere => {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+            let address = listener.local_addr().expect("it is bound");
+            std::thread::spawn(move || listener.incoming().for_each(drop));
+            (0..FLOODING).map(|_| spawn(Box::new(move |is_over, told| flood(address, is_over, told)))).collect()
+        }
         Crowd::Flooding => {
             let flood = (0..FLOODING).map(|_| spawn(Box::new(move |is_over, told| flood(address, is_over, told))));
             let idle = spawn(Box::new(move |is_over, _| drop(idle(address, is_over))));

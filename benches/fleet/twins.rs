@@ -3,9 +3,13 @@
 //!
 //! The gateway is asked for the first page, and for one behind three quarters of the devices with the tag. The floor
 //! reads the same rows by hand with one prepared statement and passes the sections of the twins on as they are stored;
-//! what both make is compared.
+//! what both make is compared. It is measured twice: in one thread, and as the answer of a bare listener, which does
+//! nothing else over a TLS connection of the same kind.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -13,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
-use crate::gateway::{BackEnd, make_fleet, read, start_gateway};
+use crate::gateway::{BackEnd, HOST, make_fleet, read, server_config, start_gateway};
 use crate::{Failure, commit, environment, output_of, registry_path};
 
 /// The tag that is asked for, which one device in [`VALUES`] has.
@@ -70,10 +74,15 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     println!("\n{size} twins of {devices} devices by an indexed tag, {TIMES} pages\n");
     println!("{:<34} {:>10} {:>10} {:>7} {:>11}", "what", "floor", "gateway", "ratio", "must reach");
     for ((name, trips), floor) in PAGES.iter().zip(&ours).zip(floors.lines()) {
-        let (least, middle) = floor.split_once(' ').ok_or("a phase prints two numbers")?;
-        row(&format!("the {name} page, p50"), middle, trips[trips.len() / 2])?;
+        let [least, middle, least_answered, answered] = floor.split(' ').collect::<Vec<_>>()[..] else {
+            return Err("a phase prints four numbers".into());
+        };
+        let (quickest, of_the_middle) = (trips[0], trips[trips.len() / 2]);
+        row(&format!("the {name} page, p50"), answered, of_the_middle)?;
         // Beside other work, what waits for a processor is in all but the quickest.
-        row("  the quickest", least, trips[0])?;
+        row("  the quickest", least_answered, quickest)?;
+        row("  p50, beside no answer at all", middle, of_the_middle)?;
+        row("  the quickest, beside none", least, quickest)?;
     }
     Ok(())
 }
@@ -122,10 +131,17 @@ const ROWS: &str = "SELECT d.device_id, d.device_name, d.blocked, d.connection_s
         LEFT JOIN device_status AS s ON s.device_id = d.device_id
     WHERE json_extract(d.tags,'$.\"building\"') = ?1 AND d.device_id > ?2 ORDER BY d.device_id LIMIT ?3";
 
-/// Prints how many microseconds the quickest and the middle one of the same pages take, a line for each page.
+/// Prints how many microseconds the quickest and the middle one of the same pages take, and the same behind a bare
+/// listener, a line for each page.
 pub fn raw(folder: &Path) -> Result<(), Failure> {
     let connection = Connection::open(registry_path(folder))?;
     let size: usize = read(folder, "size")?.parse()?;
+    let listener = TcpListener::bind((HOST, 0))?;
+    let port = listener.local_addr()?.port();
+    let (config, registry) = (server_config(folder)?, registry_path(folder));
+    let bare =
+        std::thread::spawn(move || answer(&listener, config, &registry, size).map_err(|error| error.to_string()));
+    let mut back_end = BackEnd::connect_to(folder, port)?;
     for (name, after) in PAGES.iter().zip(["", &read(folder, "deep")?]) {
         let mut trips = Vec::new();
         let mut made = String::new();
@@ -136,10 +152,49 @@ pub fn raw(folder: &Path) -> Result<(), Failure> {
         }
         let ours: serde_json::Value = serde_json::from_str(&read(folder, &format!("{name}.json"))?)?;
         assert_eq!(serde_json::from_str::<serde_json::Value>(&made)?, ours, "both make the same");
-        trips.sort();
-        println!("{} {}", trips[0].as_micros(), trips[trips.len() / 2].as_micros());
+        let mut answered = Vec::new();
+        for _ in 0..TIMES {
+            let began = Instant::now();
+            let heard = back_end.answer_to("POST", "/devices/query", "", after)?;
+            answered.push(began.elapsed());
+            assert_eq!(heard.body, made.as_bytes(), "both make the same");
+        }
+        [&mut trips, &mut answered].into_iter().for_each(|trips| trips.sort());
+        let [least, middle] = [0, TIMES / 2].map(|at| trips[at].as_micros());
+        let [least_answered, middle_answered] = [0, TIMES / 2].map(|at| answered[at].as_micros());
+        println!("{least} {middle} {least_answered} {middle_answered}");
     }
-    Ok(())
+    drop(back_end);
+    Ok(bare.join().map_err(|_| "the bare listener has failed")??)
+}
+
+/// Answers each request of one connection with the page behind the device that is its body.
+fn answer(
+    listener: &TcpListener,
+    config: Arc<rustls::ServerConfig>,
+    registry: &Path,
+    size: usize,
+) -> Result<(), Failure> {
+    let connection = Connection::open(registry)?;
+    let (stream, _) = listener.accept()?;
+    stream.set_nodelay(true)?;
+    let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(config)?, stream);
+    let (mut heard, mut part) = (Vec::new(), [0; 16 * 1024]);
+    loop {
+        // Who asks ends with the connection.
+        let Ok(read @ 1..) = stream.read(&mut part) else { return Ok(()) };
+        heard.extend_from_slice(&part[..read]);
+        let text = std::str::from_utf8(&heard)?;
+        let Some((head, after)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.rsplit_once("Content-Length: ").ok_or("a length")?.1.parse::<usize>()?;
+        if after.len() < length {
+            continue;
+        }
+        let page = raw_page(&connection, size, after)?;
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+        stream.write_all(answer.as_bytes())?;
+        heard.clear();
+    }
 }
 
 /// Returns the JSON of a page behind a device.
