@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use git2::{FileMode, Oid, Repository, Signature, Tree};
 
+use super::writer::{Move, Writer};
 use super::{Repo, RepoError};
 
 /// How often, and with what pause, an index is tried that another git has.
 const INDEX_TRIES: usize = 50;
 const INDEX_PAUSE: Duration = Duration::from_millis(40);
+
+/// Where a file of the work tree is written first, in the folder of the repository.
+const BEGUN_FILE: &str = "fleetform.begun";
 
 /// From so many commits on they are written as a pack.
 const PACKED_MIN: usize = 4;
@@ -145,17 +149,24 @@ impl Repo {
             return Err(RepoError::CheckedOut { path }.into());
         }
         let is_checked_out = self.checked_out_branch().as_deref() == Some(reference) && !self.is_bare();
+        let index_lock = self.repository.path().join("index.lock");
+        let mut writer = Writer::begin_with_index(self.repository.commondir(), reference, &index_lock);
+        let branch = Move { from: before, to: after };
+        if let Some(died) = writer.take_died().filter(|_| is_checked_out) {
+            self.take_back_of(died, before, &mut writer)?;
+        }
         // First the files: who commits what is in the index right after the branch has moved would take it back.
-        let undo = if is_checked_out { self.check_out(before, files)? } else { Vec::new() };
+        let undo = if is_checked_out { self.check_out(branch, files, &mut writer)? } else { Vec::new() };
         if let Err(error) = publish() {
-            self.take_back(undo)?;
+            self.take_back(undo, branch, &mut writer)?;
             return Err(error);
         }
+        writer.moves(branch);
         let log = format!("commit: {to}");
         match self.repository.reference_matching(reference, after, true, before, &log) {
             Ok(_) => Ok(true),
             Err(error) => {
-                self.take_back(undo)?;
+                self.take_back(undo, branch, &mut writer)?;
                 match error.code() {
                     git2::ErrorCode::Modified | git2::ErrorCode::Locked => Ok(false),
                     _ => Err(fail(error).into()),
@@ -164,13 +175,14 @@ impl Repo {
         }
     }
 
-    /// Makes a branch at a commit, or moves it there from where it is.
+    /// Makes a reference that only fleetform moves at a commit, or moves it there from where it is.
     ///
     /// # Errors
     /// The repository cannot be written, or there cannot be a branch of this name.
     pub fn set_reference(&self, reference: &str, commit: &str) -> Result<(), RepoError> {
         let fail = |e| RepoError::git("move the branch", self.repository.path(), e);
         let commit = Oid::from_str(commit).map_err(fail)?;
+        let _mark = Writer::own(self.repository.commondir(), reference);
         self.repository.reference(reference, commit, true, "commit").map(drop).map_err(fail)
     }
 
@@ -205,9 +217,9 @@ impl Repo {
 
     /// Puts files into the index, and into the work tree where they are as the commit has them. Returns what was there of
     /// these. What somebody has staged stays, and what somebody has edited.
-    fn check_out(&self, commit: Oid, files: &[DeclaredFile]) -> Result<Vec<Before>, RepoError> {
+    fn check_out(&self, branch: Move, files: &[DeclaredFile], writer: &mut Writer) -> Result<Vec<Before>, RepoError> {
         let fail = |e| RepoError::git("check out the files", self.repository.path(), e);
-        let tree = self.repository.find_commit(commit).and_then(|commit| commit.tree()).map_err(fail)?;
+        let tree = self.repository.find_commit(branch.from).and_then(|commit| commit.tree()).map_err(fail)?;
         let mut index = self.repository.index().map_err(fail)?;
         index.read(true).map_err(fail)?;
         let mut before = Vec::new();
@@ -223,7 +235,7 @@ impl Repo {
             before.push(Before { path: file.path.clone(), entry, text: None });
         }
         // First the index: while another git has it, nothing is written at all.
-        self.write_index(&mut index)?;
+        self.write_index(&mut index, branch, writer)?;
         let mut failure = None;
         for (file, before) in files.iter().zip(&mut before) {
             let (path, from_root) = (self.folder().join(&file.path), self.path_from_root(&file.path));
@@ -232,7 +244,7 @@ impl Repo {
                 continue;
             }
             before.text = Some(std::fs::read(&path).ok());
-            if let Err(source) = std::fs::write(&path, &file.text) {
+            if let Err(source) = self.put_file(&path, file.text.as_bytes()) {
                 failure = Some(RepoError::Io { path, doing: "written", source });
                 break;
             }
@@ -240,14 +252,15 @@ impl Repo {
         match failure {
             None => Ok(before),
             Some(error) => {
-                self.take_back(before)?;
+                self.take_back(before, branch, writer)?;
                 Err(error)
             }
         }
     }
 
     /// Writes the index, and waits a while for another git that has it.
-    fn write_index(&self, index: &mut git2::Index) -> Result<(), RepoError> {
+    fn write_index(&self, index: &mut git2::Index, branch: Move, writer: &mut Writer) -> Result<(), RepoError> {
+        writer.writes_index(branch);
         for _ in 0..INDEX_TRIES {
             match index.write() {
                 Err(error) if error.code() == git2::ErrorCode::Locked => std::thread::sleep(INDEX_PAUSE),
@@ -265,8 +278,19 @@ impl Repo {
         parent.starts_with(folder) && !path.symlink_metadata().is_ok_and(|found| found.is_symlink())
     }
 
+    /// Writes a file of the work tree whole or not at all: half of it would be taken for an edit of somebody.
+    fn put_file(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        let begun = self.repository.path().join(BEGUN_FILE);
+        std::fs::write(&begun, bytes)?;
+        // The repository may be on another disk.
+        std::fs::rename(&begun, path).or_else(|_| {
+            std::fs::write(path, bytes)?;
+            std::fs::remove_file(&begun)
+        })
+    }
+
     /// Takes files back out of the index and the work tree that did not become the branch's.
-    fn take_back(&self, before: Vec<Before>) -> Result<(), RepoError> {
+    fn take_back(&self, before: Vec<Before>, branch: Move, writer: &mut Writer) -> Result<(), RepoError> {
         let fail = |e| RepoError::git("take back the files", self.repository.path(), e);
         if before.is_empty() {
             return Ok(());
@@ -279,12 +303,49 @@ impl Repo {
             }
             let file = self.folder().join(&path);
             match text {
-                Some(Some(text)) => drop(std::fs::write(file, text)),
+                Some(Some(text)) => drop(self.put_file(&file, &text)),
                 Some(None) => drop(std::fs::remove_file(file)),
                 None => {}
             }
         }
-        self.write_index(&mut index)
+        self.write_index(&mut index, branch, writer)
+    }
+
+    /// Takes files back that a writer had put into the index and the work tree when it died, before the branch moved.
+    /// What somebody has staged or edited since stays.
+    fn take_back_of(&self, died: Move, tip: Oid, writer: &mut Writer) -> Result<(), RepoError> {
+        let fail = |e| RepoError::git("take back the files", self.repository.path(), e);
+        let is_there = tip == died.to || self.repository.graph_descendant_of(tip, died.to).unwrap_or(false);
+        let tree_of = |commit| self.repository.find_commit(commit).and_then(|commit| commit.tree());
+        // A commit that cannot be read was never checked out.
+        let (Ok(from), Ok(to)) = (tree_of(died.from), tree_of(died.to)) else { return Ok(()) };
+        if is_there {
+            return Ok(());
+        }
+        let tree = tree_of(tip).map_err(fail)?;
+        let changed = self.repository.diff_tree_to_tree(Some(&from), Some(&to), None).map_err(fail)?;
+        let mut index = self.repository.index().map_err(fail)?;
+        index.read(true).map_err(fail)?;
+        for delta in changed.deltas() {
+            let (Some(path), id) = (delta.new_file().path(), delta.new_file().id()) else { continue };
+            let committed = tree.get_path(path).ok().map(|entry| entry.id());
+            if index.get_path(path, 0).is_some_and(|entry| entry.id == id) {
+                match committed {
+                    Some(id) => index.add(&entry_of(path, id)).map_err(fail)?,
+                    None => drop(index.remove_path(path)),
+                }
+            }
+            let Some(file) = self.repository.workdir().map(|folder| folder.join(path)) else { continue };
+            let is_of_the_dead = Oid::hash_file(git2::ObjectType::Blob, &file).is_ok_and(|found| found == id);
+            if !is_of_the_dead || !self.is_inside(&file) {
+                continue;
+            }
+            match committed.and_then(|id| self.repository.find_blob(id).ok()) {
+                Some(blob) => drop(self.put_file(&file, blob.content())),
+                None => drop(std::fs::remove_file(file)),
+            }
+        }
+        self.write_index(&mut index, died, writer)
     }
 
     /// Returns another work tree of the repository that has a branch checked out: its files cannot follow.
@@ -336,5 +397,55 @@ fn is_untouched(tree: &Tree<'_>, from_root: &Path, path: &Path) -> bool {
         (Some(id), Ok(bytes)) => Oid::hash_object(git2::ObjectType::Blob, &bytes).is_ok_and(|own| own == id),
         (None, Err(error)) => error.kind() == std::io::ErrorKind::NotFound,
         (Some(_), Err(_)) | (None, Ok(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::writer::mark_path;
+    use super::*;
+
+    const MAIN: &str = "refs/heads/main";
+
+    fn commit(name: &str) -> DeclaredCommit {
+        let files = vec![DeclaredFile { path: format!("{name}.yaml"), text: format!("{name}: 1\n") }];
+        DeclaredCommit { files, message: name.to_string(), author: ("T".to_string(), "t@example.com".to_string()) }
+    }
+
+    /// A writer has died between the index and the branch, and left its locks.
+    #[test]
+    fn what_a_dead_writer_has_checked_out_is_taken_back_and_edits_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let repo = Repo::open_or_init(folder.path()).unwrap();
+        let own = Signature::now("T", "t@example.com").unwrap();
+        let empty = repo.repository.treebuilder(None).and_then(|tree| tree.write()).unwrap();
+        let empty = repo.repository.find_tree(empty).unwrap();
+        let tip = repo.repository.commit(Some(MAIN), &own, &own, "first", &empty, &[]).unwrap();
+        repo.repository.set_head(MAIN).unwrap();
+
+        let (a, b) = (commit("a"), commit("b"));
+        let files = [a.files.clone(), b.files.clone()].concat();
+        let chain = repo.commit_chain(&tip.to_string(), &[a, b]).unwrap();
+        let dead = Move { from: tip, to: Oid::from_str(&chain[1]).unwrap() };
+        let (git, lock) = (folder.path().join(".git"), folder.path().join(".git/index.lock"));
+        let mut writer = Writer::begin_with_index(&git, MAIN, &lock);
+        repo.check_out(dead, &files, &mut writer).unwrap();
+        drop(writer);
+        std::fs::write(mark_path(&git, MAIN), format!("index {} {}", dead.to, dead.from)).unwrap();
+        std::fs::write(&lock, "DIRC").unwrap();
+        std::fs::write(folder.path().join("b.yaml"), "b: 2\n").unwrap();
+
+        let next = commit("c");
+        let to = repo.commit_chain(&tip.to_string(), std::slice::from_ref(&next)).unwrap().remove(0);
+        let moved = repo.move_declared::<RepoError>(MAIN, (&tip.to_string(), &to), &next.files, || Ok(()));
+        assert!(moved.unwrap());
+        let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
+        assert_eq!(text("a.yaml"), None, "it is as it was before the dead one");
+        assert_eq!(text("b.yaml").as_deref(), Some("b: 2\n"), "what somebody has edited stays");
+        assert_eq!(text("c.yaml").as_deref(), Some("c: 1\n"));
+        let index = git2::Index::open(&git.join("index")).unwrap();
+        let names: Vec<_> = index.iter().map(|entry| String::from_utf8(entry.path).unwrap()).collect();
+        assert_eq!(names, ["c.yaml"]);
+        assert!(!lock.exists());
     }
 }

@@ -4,6 +4,8 @@
 //! that is published again) would wait for the disk thousands of times; a pack is synced once.
 
 use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
 
 use git2::build::TreeUpdateBuilder;
 use git2::{FileMode, ObjectType, Oid, PackBuilder, Repository, Tree};
@@ -14,6 +16,8 @@ use super::{Content, FileChange, RepoError, ResultsBranch, scratch};
 const PACKED_MIN: usize = 64;
 /// Bytes of new files up to which they are: a pack is made in memory.
 const PACKED_BYTES_MAX: usize = 64 << 20;
+/// How old a pack is that nobody finishes any more: one is written in seconds.
+const UNFINISHED_AGE_MAX: Duration = Duration::from_secs(3_600);
 
 impl ResultsBranch<'_> {
     /// Writes a tree with changes on those of another, with its blobs, and returns it. Durable when it returns.
@@ -95,6 +99,7 @@ fn packed(
 /// # Errors
 /// The object database cannot be written.
 pub(super) fn write_pack(repository: &Repository, pack: &mut PackBuilder<'_>) -> Result<(), git2::Error> {
+    sweep(&repository.commondir().join("objects/pack"), UNFINISHED_AGE_MAX);
     let objects = repository.odb()?;
     let mut writer = objects.packwriter()?;
     let mut failure = None;
@@ -107,6 +112,18 @@ pub(super) fn write_pack(repository: &Repository, pack: &mut PackBuilder<'_>) ->
         None => streamed?,
     }
     writer.commit().map(drop)
+}
+
+/// Removes what libgit2 has begun to write in a folder of packs, and a process that died did not finish. Git does not.
+fn sweep(folder: &Path, age_max: Duration) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("pack_git2_")) {
+        let age = entry.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age >= age_max) {
+            // It is only in the way.
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
 }
 
 /// Adds a tree and those in it that are not in the tree before.
@@ -126,4 +143,24 @@ pub(super) fn insert_trees(
         insert_trees(repository, there.as_ref(), &repository.find_tree(entry.id())?, pack)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_process_began_to_write_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["pack_git2_a", "pack_git2_bidx.lock", "pack-c.pack"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let left = |age| {
+            sweep(folder.path(), age);
+            std::fs::read_dir(folder.path()).unwrap().count()
+        };
+        assert_eq!(left(UNFINISHED_AGE_MAX), 3, "it may go on");
+        assert_eq!(left(Duration::ZERO), 1);
+        sweep(&folder.path().join("absent"), Duration::ZERO);
+    }
 }

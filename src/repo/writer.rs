@@ -1,4 +1,4 @@
-//! The mark of a process that moves the results branch. With it, the next process can tell a lock that a dead fleetform
+//! The mark of a process that moves a branch: that of the results, or that of declared documents. With it, the next process can tell a lock that a dead fleetform
 //! left from the lock of a running program.
 //!
 //! Git locks a reference with the file `<reference>.lock`, which stays when the process is killed before the rename.
@@ -10,13 +10,17 @@
 //! 3. B takes the lock of the mark and finds an id: the writer before it died. A `results.lock` that holds this id, or
 //!    is still empty, was left by A. B removes it.
 //!
+//! Where a branch has files, its mark also has the commit that A came from. B takes the files of A's commit out of the
+//! index and the work tree again, when the branch did not get there. The lock of an index, `index.lock`, has no id:
+//! before A writes an index its mark says so, and B removes a lock that was made right then.
+//!
 //! The mark is not synced: after a power cut it may be empty. Then a person must remove the lock, as for any other
 //! lock.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use git2::Oid;
 
@@ -26,12 +30,37 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// has no owner.
 const LOOKS_MAX: u32 = 10;
 
+/// What a mark begins with while an index is written.
+const INDEX: &str = "index ";
+/// An index is written so soon after its mark, or later by somebody else.
+const INDEX_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// The right to move a reference, respected by fleetform only; given back when dropped. Compare-and-swap keeps two
 /// writers apart; a writer without this right only cannot clean up.
 pub(super) struct Writer {
     /// `None` when the mark cannot be taken: another writer is slow, or the folder cannot be written, which the move
     /// then reports.
     mark: Option<File>,
+    /// The move that a writer died in.
+    died: Option<Move>,
+}
+
+/// A move of a branch whose files are checked out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Move {
+    pub from: Oid,
+    pub to: Oid,
+}
+
+impl Move {
+    fn text(&self) -> String {
+        format!("{} {}", self.to, self.from)
+    }
+
+    fn parse(text: &str) -> Option<Move> {
+        let (to, from) = text.strip_prefix(INDEX).unwrap_or(text).split_once(' ')?;
+        Some(Move { from: Oid::from_str(from).ok()?, to: Oid::from_str(to).ok()? })
+    }
 }
 
 impl Writer {
@@ -39,9 +68,18 @@ impl Writer {
     pub fn begin(repository: &Path, reference: &str) -> Writer {
         let mut mark = open(&mark_path(repository, reference));
         if let Some(mark) = &mut mark {
-            clean_up(mark, &lock_path(repository, reference));
+            clean_up(mark, &lock_path(repository, reference), None);
         }
-        Writer { mark }
+        Writer { mark, died: None }
+    }
+
+    /// As [`Writer::begin`], for a reference whose files are checked out: also removes the lock of an index that a writer
+    /// was about to write when it died.
+    pub fn begin_with_index(repository: &Path, reference: &str, index_lock: &Path) -> Writer {
+        let mut mark = open(&mark_path(repository, reference));
+        let clean_up = |mark| clean_up(mark, &lock_path(repository, reference), Some(index_lock));
+        let died = mark.as_mut().and_then(clean_up);
+        Writer { died: died.as_deref().and_then(Move::parse), mark }
     }
 
     /// Takes the mark of a reference that only fleetform moves, through libgit2 or a git that it starts, and removes a
@@ -60,14 +98,33 @@ impl Writer {
             // When the lock cannot be removed, the move reports it.
             drop(std::fs::remove_file(lock));
         }
-        Writer { mark }
+        Writer { mark, died: None }
+    }
+
+    /// Returns the move that a writer died in, once.
+    pub fn take_died(&mut self) -> Option<Move> {
+        self.died.take()
     }
 
     /// Writes the commit that the reference is about to move to into the mark.
     pub fn moves_to(&mut self, commit: Oid) {
+        self.says(&commit.to_string());
+    }
+
+    /// As [`Writer::moves_to`], for a branch whose files are checked out.
+    pub fn moves(&mut self, branch: Move) {
+        self.says(&branch.text());
+    }
+
+    /// Writes into the mark that an index is about to be written, for a move of its branch.
+    pub fn writes_index(&mut self, branch: Move) {
+        self.says(&format!("{INDEX}{}", branch.text()));
+    }
+
+    fn says(&mut self, text: &str) {
         if let Some(mark) = &mut self.mark {
             // When this fails, a person must remove a lock that is left.
-            drop(mark.set_len(0).and_then(|()| mark.write_all(commit.to_string().as_bytes())));
+            drop(mark.set_len(0).and_then(|()| mark.write_all(text.as_bytes())));
         }
     }
 }
@@ -106,23 +163,48 @@ fn open(path: &Path) -> Option<File> {
     None
 }
 
-fn clean_up(mark: &mut File, lock: &Path) {
+/// Removes the locks of a writer that died, and returns what its mark says.
+fn clean_up(mark: &mut File, lock: &Path, index_lock: Option<&Path>) -> Option<String> {
     let mut died = String::new();
     // The mark was just opened, so this reads from its start.
     let is_read = mark.read_to_string(&mut died).is_ok();
     if !is_read || died.is_empty() {
-        return;
+        return None;
     }
+    if died.starts_with(INDEX) {
+        let marked = mark.metadata().and_then(|found| found.modified());
+        if let (Some(lock), Ok(marked)) = (index_lock, marked) {
+            clean_up_index(lock, marked);
+        }
+        return Some(died);
+    }
+    let wanted = died.split(' ').next().unwrap_or_default();
     let left = |lock: &Path| std::fs::read_to_string(lock).ok();
     for _ in 0..LOOKS_MAX {
         match left(lock) {
-            None => return,
-            Some(id) if id.trim_end() == died => break,
+            None => return Some(died),
+            Some(id) if id.trim_end() == wanted => break,
             Some(_) => std::thread::sleep(PAUSE),
         }
     }
-    if left(lock).is_some_and(|id| died.starts_with(id.trim_end())) {
+    if left(lock).is_some_and(|id| wanted.starts_with(id.trim_end())) {
         // When the lock cannot be removed, the move reports it.
+        drop(std::fs::remove_file(lock));
+    }
+    Some(died)
+}
+
+/// Removes the lock of an index that was made right after a time, and that nobody has changed for a while.
+fn clean_up_index(lock: &Path, marked: SystemTime) {
+    let written = || std::fs::metadata(lock).and_then(|found| Ok((found.modified()?, found.len()))).ok();
+    let Some(left) = written() else { return };
+    let is_of_the_dead = left.0.duration_since(marked).is_ok_and(|later| later <= INDEX_TIME_MAX);
+    if !is_of_the_dead {
+        return;
+    }
+    std::thread::sleep(PAUSE * LOOKS_MAX);
+    if written() == Some(left) {
+        // When the lock cannot be removed, the next write of the index reports it.
         drop(std::fs::remove_file(lock));
     }
 }
@@ -180,5 +262,29 @@ mod tests {
         assert!(!commits(Some(""), Some("")));
         assert!(!commits(Some(""), Some(DEAD)));
         assert!(!commits(Some(DEAD), Some("9999999999999999999999999999999999999999\n")));
+    }
+
+    #[test]
+    fn the_lock_of_an_index_is_removed_when_its_writer_died() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("index.lock");
+        let is_left = |mark: &str, age: u64| {
+            std::fs::write(&lock, "DIRC").unwrap();
+            let marked = mark_path(folder.path(), REFERENCE);
+            std::fs::write(&marked, mark).unwrap();
+            let made = std::fs::metadata(&lock).unwrap().modified().unwrap() - Duration::from_secs(age);
+            File::options().write(true).open(&marked).unwrap().set_modified(made).unwrap();
+            drop(Writer::begin_with_index(folder.path(), REFERENCE, &lock));
+            assert_eq!(std::fs::read(&marked).unwrap(), b"", "the mark is taken back");
+            lock.exists()
+        };
+        let index = format!("{INDEX}{DEAD} {DEAD}");
+        assert!(!is_left(&index, 0));
+        assert!(!is_left(&index, 1));
+        assert!(is_left(&index, 60), "somebody has made it later");
+        assert!(is_left(DEAD, 0) && is_left("", 0), "no index was to be written");
+        let same = Oid::from_str(DEAD).unwrap();
+        assert_eq!(Move::parse(&index), Some(Move { from: same, to: same }));
+        assert_eq!((Move::parse(DEAD), Move::parse("index ")), (None, None));
     }
 }

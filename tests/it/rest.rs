@@ -6,6 +6,7 @@ mod kept;
 mod paging;
 mod registering;
 mod standing;
+mod torn;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -258,12 +259,23 @@ impl Hub {
 
 /// Sends a request to a hub with a certificate, and returns what it is answered with.
 fn send(
+    place: (&'static str, u16),
+    certificate: &Path,
+    request: (&str, &str),
+    authorization: Option<&str>,
+    body: &[u8],
+) -> Answer {
+    try_send(place, certificate, request, authorization, body).unwrap_or_else(|what| panic!("{what}"))
+}
+
+/// As [`send`], of a hub that may not answer; the error says what came.
+fn try_send(
     (host, port): (&'static str, u16),
     certificate: &Path,
     (method, path): (&str, &str),
     authorization: Option<&str>,
     body: &[u8],
-) -> Answer {
+) -> Result<Answer, String> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n");
     if let Some(authorization) = authorization {
         head.push_str(&format!("Authorization: {authorization}\r\n"));
@@ -272,7 +284,7 @@ fn send(
     head.push_str(&format!("x-ms-client-request-id: r-{method}\r\nContent-Length: {}\r\n\r\n", body.len()));
     let config = tls_config(TlsFiles { ca: Some(certificate), ..TlsFiles::default() }).unwrap();
     let connection = rustls::ClientConnection::new(Arc::clone(&config), ServerName::try_from(host).unwrap());
-    let stream = TcpStream::connect((host, port)).unwrap();
+    let stream = TcpStream::connect((host, port)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut stream = rustls::StreamOwned::new(connection.unwrap(), stream);
     // The answer to a body that is too large may come before all of it was sent.
@@ -280,12 +292,12 @@ fn send(
     let mut heard = Vec::new();
     let read = stream.read_to_end(&mut heard);
     let text = String::from_utf8(heard).unwrap();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { panic!("{sent:?} {read:?}: {text}") };
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{sent:?} {read:?}: {text}"))?;
     let mut lines = head.lines();
     let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_string())).collect();
-    Answer { status, headers, body: serde_json::from_str(body).unwrap_or(Value::Null) }
+    Ok(Answer { status, headers, body: serde_json::from_str(body).unwrap_or(Value::Null) })
 }
 
 fn twin_job(condition: &str, tags: &Value) -> Value {

@@ -11,7 +11,7 @@ use crate::servers::{Gate, bare, git, hook};
 use crate::world::Ran;
 
 /// Runs git as the person who has the work tree.
-fn by_hand(hub: &Hub, arguments: &[&str]) -> Ran {
+pub fn by_hand(hub: &Hub, arguments: &[&str]) -> Ran {
     let mut command = git();
     Ran::of(command.arg("-C").arg(hub.world.path()).args(arguments))
 }
