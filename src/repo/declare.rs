@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use git2::{FileMode, Oid, Repository, Signature, Tree};
+use git2::{FileMode, Oid, Repository, Signature, Tree, TreeEntry};
 
-use super::writer::{Move, Writer};
+use super::writer::{BranchMove, Writer};
 use super::{Repo, RepoError};
 
 /// How often, and with what pause, an index is tried that another git has.
@@ -151,14 +151,18 @@ impl Repo {
         let is_checked_out = self.checked_out_branch().as_deref() == Some(reference) && !self.is_bare();
         let index_lock = self.repository.path().join("index.lock");
         let mut writer = Writer::begin_with_index(self.repository.commondir(), reference, &index_lock);
-        let branch = Move { from: before, to: after };
+        let branch = BranchMove { from: before, to: after };
         if let Some(died) = writer.take_died().filter(|_| is_checked_out) {
             self.take_back_of(died, before, &mut writer)?;
         }
         // First the files: who commits what is in the index right after the branch has moved would take it back.
-        let undo = if is_checked_out { self.check_out(branch, files, &mut writer)? } else { Vec::new() };
+        if is_checked_out {
+            self.check_out(branch, files, &mut writer)?;
+        }
         if let Err(error) = publish() {
-            self.take_back(undo, branch, &mut writer)?;
+            if is_checked_out {
+                self.take_back_of(branch, before, &mut writer)?;
+            }
             return Err(error);
         }
         writer.moves(branch);
@@ -166,7 +170,9 @@ impl Repo {
         match self.repository.reference_matching(reference, after, true, before, &log) {
             Ok(_) => Ok(true),
             Err(error) => {
-                self.take_back(undo, branch, &mut writer)?;
+                if is_checked_out {
+                    self.take_back_of(branch, before, &mut writer)?;
+                }
                 match error.code() {
                     git2::ErrorCode::Modified | git2::ErrorCode::Locked => Ok(false),
                     _ => Err(fail(error).into()),
@@ -215,54 +221,47 @@ impl Repo {
         PathBuf::from(format!("{}{path}", self.prefix))
     }
 
-    /// Puts files into the index, and into the work tree where they are as the commit has them. Returns what was there of
-    /// these. What somebody has staged stays, and what somebody has edited.
-    fn check_out(&self, branch: Move, files: &[DeclaredFile], writer: &mut Writer) -> Result<Vec<Before>, RepoError> {
+    /// Puts files into the index, and into the work tree where they are as the branch has them. What somebody has staged
+    /// stays, and what somebody has edited.
+    fn check_out(&self, branch: BranchMove, files: &[DeclaredFile], writer: &mut Writer) -> Result<(), RepoError> {
         let fail = |e| RepoError::git("check out the files", self.repository.path(), e);
         let tree = self.repository.find_commit(branch.from).and_then(|commit| commit.tree()).map_err(fail)?;
         let mut index = self.repository.index().map_err(fail)?;
         index.read(true).map_err(fail)?;
-        let mut before = Vec::new();
         for file in files {
             let from_root = self.path_from_root(&file.path);
-            let committed = tree.get_path(&from_root).map(|entry| entry.id()).ok();
-            let entry = index.get_path(&from_root, 0);
+            let committed = tree.get_path(&from_root).ok();
             // Who commits the index takes the file as it was there: so it has to be the new one, edited or not.
-            if entry.as_ref().map(|entry| entry.id) == committed {
+            let staged = index.get_path(&from_root, 0).map(|entry| entry.id);
+            if staged == committed.as_ref().map(TreeEntry::id) {
                 let id = self.repository.blob(file.text.as_bytes()).map_err(fail)?;
-                index.add(&entry_of(&from_root, id)).map_err(fail)?;
+                let mode = committed.map_or(i32::from(FileMode::Blob), |entry| entry.filemode());
+                index.add(&entry_of(&from_root, id, mode)).map_err(fail)?;
             }
-            before.push(Before { path: file.path.clone(), entry, text: None });
         }
         // First the index: while another git has it, nothing is written at all.
         self.write_index(&mut index, branch, writer)?;
-        let mut failure = None;
-        for (file, before) in files.iter().zip(&mut before) {
+        for file in files {
             let (path, from_root) = (self.folder().join(&file.path), self.path_from_root(&file.path));
             let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
             if made.is_err() || !self.is_inside(&path) || !is_untouched(&tree, &from_root, &path) {
                 continue;
             }
-            before.text = Some(std::fs::read(&path).ok());
             if let Err(source) = self.put_file(&path, file.text.as_bytes()) {
-                failure = Some(RepoError::Io { path, doing: "written", source });
-                break;
+                self.take_back_of(branch, branch.from, writer)?;
+                return Err(RepoError::Io { path, doing: "written", source });
             }
         }
-        match failure {
-            None => Ok(before),
-            Some(error) => {
-                self.take_back(before, branch, writer)?;
-                Err(error)
-            }
-        }
+        Ok(())
     }
 
     /// Writes the index, and waits a while for another git that has it.
-    fn write_index(&self, index: &mut git2::Index, branch: Move, writer: &mut Writer) -> Result<(), RepoError> {
-        writer.writes_index(branch);
+    fn write_index(&self, index: &mut git2::Index, branch: BranchMove, writer: &mut Writer) -> Result<(), RepoError> {
         for _ in 0..INDEX_TRIES {
-            match index.write() {
+            writer.writes_index(branch);
+            let written = index.write();
+            writer.moves(branch);
+            match written {
                 Err(error) if error.code() == git2::ErrorCode::Locked => std::thread::sleep(INDEX_PAUSE),
                 written => return written.map_err(|e| RepoError::git("write the index", self.repository.path(), e)),
             }
@@ -278,74 +277,70 @@ impl Repo {
         parent.starts_with(folder) && !path.symlink_metadata().is_ok_and(|found| found.is_symlink())
     }
 
-    /// Writes a file of the work tree whole or not at all: half of it would be taken for an edit of somebody.
+    /// Writes a file of the work tree whole or not at all: half of it would be taken for an edit of somebody. Where the
+    /// repository is on another disk a kill may leave half.
     fn put_file(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let begun = self.repository.path().join(BEGUN_FILE);
         std::fs::write(&begun, bytes)?;
-        // The repository may be on another disk.
+        if let Ok(found) = std::fs::metadata(path) {
+            // A file that others may write stays one.
+            drop(std::fs::set_permissions(&begun, found.permissions()));
+        }
         std::fs::rename(&begun, path).or_else(|_| {
-            std::fs::write(path, bytes)?;
-            std::fs::remove_file(&begun)
+            drop(std::fs::remove_file(&begun));
+            std::fs::write(path, bytes)
         })
     }
 
-    /// Takes files back out of the index and the work tree that did not become the branch's.
-    fn take_back(&self, before: Vec<Before>, branch: Move, writer: &mut Writer) -> Result<(), RepoError> {
-        let fail = |e| RepoError::git("take back the files", self.repository.path(), e);
-        if before.is_empty() {
-            return Ok(());
+    /// Takes files of a move that did not come to be out of the index and the work tree again; the branch is at `tip`.
+    /// What somebody has staged or edited since stays. The mark stays when this fails.
+    fn take_back_of(&self, moved: BranchMove, tip: Oid, writer: &mut Writer) -> Result<(), RepoError> {
+        let taken = self.try_take_back(moved, tip, writer);
+        if taken.is_err() {
+            writer.keep_mark();
         }
-        let mut index = self.repository.index().map_err(fail)?;
-        for Before { path, entry, text } in before {
-            match entry {
-                Some(entry) => index.add(&entry).map_err(fail)?,
-                None => drop(index.remove_path(&self.path_from_root(&path))),
-            }
-            let file = self.folder().join(&path);
-            match text {
-                Some(Some(text)) => drop(self.put_file(&file, &text)),
-                Some(None) => drop(std::fs::remove_file(file)),
-                None => {}
-            }
-        }
-        self.write_index(&mut index, branch, writer)
+        taken
     }
 
-    /// Takes files back that a writer had put into the index and the work tree when it died, before the branch moved.
-    /// What somebody has staged or edited since stays.
-    fn take_back_of(&self, died: Move, tip: Oid, writer: &mut Writer) -> Result<(), RepoError> {
+    fn try_take_back(&self, moved: BranchMove, tip: Oid, writer: &mut Writer) -> Result<(), RepoError> {
         let fail = |e| RepoError::git("take back the files", self.repository.path(), e);
-        let is_there = tip == died.to || self.repository.graph_descendant_of(tip, died.to).unwrap_or(false);
         let tree_of = |commit| self.repository.find_commit(commit).and_then(|commit| commit.tree());
         // A commit that cannot be read was never checked out.
-        let (Ok(from), Ok(to)) = (tree_of(died.from), tree_of(died.to)) else { return Ok(()) };
-        if is_there {
+        let (Ok(from), Ok(to)) = (tree_of(moved.from), tree_of(moved.to)) else { return Ok(()) };
+        if tip == moved.to || self.repository.graph_descendant_of(tip, moved.to).unwrap_or(false) {
             return Ok(());
         }
         let tree = tree_of(tip).map_err(fail)?;
         let changed = self.repository.diff_tree_to_tree(Some(&from), Some(&to), None).map_err(fail)?;
+        let changed: Vec<(&Path, Oid)> =
+            changed.deltas().filter_map(|delta| Some((delta.new_file().path()?, delta.new_file().id()))).collect();
         let mut index = self.repository.index().map_err(fail)?;
         index.read(true).map_err(fail)?;
-        for delta in changed.deltas() {
-            let (Some(path), id) = (delta.new_file().path(), delta.new_file().id()) else { continue };
-            let committed = tree.get_path(path).ok().map(|entry| entry.id());
-            if index.get_path(path, 0).is_some_and(|entry| entry.id == id) {
-                match committed {
-                    Some(id) => index.add(&entry_of(path, id)).map_err(fail)?,
-                    None => drop(index.remove_path(path)),
+        for (path, id) in &changed {
+            if index.get_path(path, 0).is_some_and(|entry| entry.id == *id) {
+                match tree.get_path(path) {
+                    Ok(entry) => index.add(&entry_of(path, entry.id(), entry.filemode())).map_err(fail)?,
+                    Err(_) => drop(index.remove_path(path)),
                 }
             }
+        }
+        // First the index: while another git has it, nothing is taken back at all.
+        self.write_index(&mut index, moved, writer)?;
+        for (path, id) in changed {
             let Some(file) = self.repository.workdir().map(|folder| folder.join(path)) else { continue };
-            let is_of_the_dead = Oid::hash_file(git2::ObjectType::Blob, &file).is_ok_and(|found| found == id);
-            if !is_of_the_dead || !self.is_inside(&file) {
+            let is_as_moved = Oid::hash_file(git2::ObjectType::Blob, &file).is_ok_and(|found| found == id);
+            if !is_as_moved || !self.is_inside(&file) {
                 continue;
             }
-            match committed.and_then(|id| self.repository.find_blob(id).ok()) {
-                Some(blob) => drop(self.put_file(&file, blob.content())),
-                None => drop(std::fs::remove_file(file)),
+            match tree.get_path(path) {
+                Ok(entry) => {
+                    let blob = self.repository.find_blob(entry.id()).map_err(fail)?;
+                    drop(self.put_file(&file, blob.content()));
+                }
+                Err(_) => drop(std::fs::remove_file(file)),
             }
         }
-        self.write_index(&mut index, died, writer)
+        Ok(())
     }
 
     /// Returns another work tree of the repository that has a branch checked out: its files cannot follow.
@@ -362,24 +357,15 @@ impl Repo {
     }
 }
 
-/// What was there of a file.
-struct Before {
-    path: String,
-    /// In the index.
-    entry: Option<git2::IndexEntry>,
-    /// In the work tree, `Some(None)` for nothing; `None` where it was left as it is.
-    text: Option<Option<Vec<u8>>>,
-}
-
 /// Returns an entry of the index that git looks at again: the file may be another one.
-fn entry_of(path: &Path, id: Oid) -> git2::IndexEntry {
+fn entry_of(path: &Path, id: Oid, mode: i32) -> git2::IndexEntry {
     let never = git2::IndexTime::new(0, 0);
     git2::IndexEntry {
         ctime: never,
         mtime: never,
         dev: 0,
         ino: 0,
-        mode: i32::from(FileMode::Blob) as u32,
+        mode: mode as u32,
         uid: 0,
         gid: 0,
         file_size: 0,
@@ -426,7 +412,7 @@ mod tests {
         let (a, b) = (commit("a"), commit("b"));
         let files = [a.files.clone(), b.files.clone()].concat();
         let chain = repo.commit_chain(&tip.to_string(), &[a, b]).unwrap();
-        let dead = Move { from: tip, to: Oid::from_str(&chain[1]).unwrap() };
+        let dead = BranchMove { from: tip, to: Oid::from_str(&chain[1]).unwrap() };
         let (git, lock) = (folder.path().join(".git"), folder.path().join(".git/index.lock"));
         let mut writer = Writer::begin_with_index(&git, MAIN, &lock);
         repo.check_out(dead, &files, &mut writer).unwrap();

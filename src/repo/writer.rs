@@ -1,5 +1,5 @@
-//! The mark of a process that moves a branch: that of the results, or that of declared documents. With it, the next process can tell a lock that a dead fleetform
-//! left from the lock of a running program.
+//! The mark of a process that moves a branch: that of the results, or that of declared documents. With it, the next
+//! process can tell a lock that a dead fleetform left from the lock of a running program.
 //!
 //! Git locks a reference with the file `<reference>.lock`, which stays when the process is killed before the rename.
 //! The file does not name its owner, so a writer keeps a mark beside it:
@@ -42,24 +42,25 @@ pub(super) struct Writer {
     /// then reports.
     mark: Option<File>,
     /// The move that a writer died in.
-    died: Option<Move>,
+    died: Option<BranchMove>,
+    is_kept: bool,
 }
 
 /// A move of a branch whose files are checked out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Move {
+pub(super) struct BranchMove {
     pub from: Oid,
     pub to: Oid,
 }
 
-impl Move {
+impl BranchMove {
     fn text(&self) -> String {
         format!("{} {}", self.to, self.from)
     }
 
-    fn parse(text: &str) -> Option<Move> {
+    fn parse(text: &str) -> Option<BranchMove> {
         let (to, from) = text.strip_prefix(INDEX).unwrap_or(text).split_once(' ')?;
-        Some(Move { from: Oid::from_str(from).ok()?, to: Oid::from_str(to).ok()? })
+        Some(BranchMove { from: Oid::from_str(from).ok()?, to: Oid::from_str(to).ok()? })
     }
 }
 
@@ -70,7 +71,7 @@ impl Writer {
         if let Some(mark) = &mut mark {
             clean_up(mark, &lock_path(repository, reference), None);
         }
-        Writer { mark, died: None }
+        Writer { mark, died: None, is_kept: false }
     }
 
     /// As [`Writer::begin`], for a reference whose files are checked out: also removes the lock of an index that a writer
@@ -79,7 +80,7 @@ impl Writer {
         let mut mark = open(&mark_path(repository, reference));
         let clean_up = |mark| clean_up(mark, &lock_path(repository, reference), Some(index_lock));
         let died = mark.as_mut().and_then(clean_up);
-        Writer { died: died.as_deref().and_then(Move::parse), mark }
+        Writer { died: died.as_deref().and_then(BranchMove::parse), mark, is_kept: false }
     }
 
     /// Takes the mark of a reference that only fleetform moves, through libgit2 or a git that it starts, and removes a
@@ -98,11 +99,11 @@ impl Writer {
             // When the lock cannot be removed, the move reports it.
             drop(std::fs::remove_file(lock));
         }
-        Writer { mark, died: None }
+        Writer { mark, died: None, is_kept: false }
     }
 
     /// Returns the move that a writer died in, once.
-    pub fn take_died(&mut self) -> Option<Move> {
+    pub fn take_died(&mut self) -> Option<BranchMove> {
         self.died.take()
     }
 
@@ -112,19 +113,25 @@ impl Writer {
     }
 
     /// As [`Writer::moves_to`], for a branch whose files are checked out.
-    pub fn moves(&mut self, branch: Move) {
+    pub fn moves(&mut self, branch: BranchMove) {
         self.says(&branch.text());
     }
 
     /// Writes into the mark that an index is about to be written, for a move of its branch.
-    pub fn writes_index(&mut self, branch: Move) {
+    pub fn writes_index(&mut self, branch: BranchMove) {
         self.says(&format!("{INDEX}{}", branch.text()));
     }
 
+    /// Leaves the mark as it is: what the writer that died has left is still there.
+    pub fn keep_mark(&mut self) {
+        self.is_kept = true;
+    }
+
+    /// Adds a line to the mark: at no moment it says less than before.
     fn says(&mut self, text: &str) {
         if let Some(mark) = &mut self.mark {
             // When this fails, a person must remove a lock that is left.
-            drop(mark.set_len(0).and_then(|()| mark.write_all(text.as_bytes())));
+            drop(mark.write_all(format!("{text}\n").as_bytes()));
         }
     }
 }
@@ -132,7 +139,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         // An idle daemon writes nothing.
-        if let Some(mark) = &self.mark
+        if let Some(mark) = self.mark.as_ref().filter(|_| !self.is_kept)
             && mark.metadata().is_ok_and(|found| found.len() > 0)
         {
             drop(mark.set_len(0));
@@ -168,6 +175,7 @@ fn clean_up(mark: &mut File, lock: &Path, index_lock: Option<&Path>) -> Option<S
     let mut died = String::new();
     // The mark was just opened, so this reads from its start.
     let is_read = mark.read_to_string(&mut died).is_ok();
+    let died = last_line(&died).to_string();
     if !is_read || died.is_empty() {
         return None;
     }
@@ -192,6 +200,14 @@ fn clean_up(mark: &mut File, lock: &Path, index_lock: Option<&Path>) -> Option<S
         drop(std::fs::remove_file(lock));
     }
     Some(died)
+}
+
+/// Returns the last line that was written whole, or the text when there is none.
+fn last_line(text: &str) -> &str {
+    match text.rsplit_once('\n') {
+        Some((whole, _)) => whole.rsplit('\n').next().unwrap_or_default(),
+        None => text,
+    }
 }
 
 /// Removes the lock of an index that was made right after a time, and that nobody has changed for a while.
@@ -284,7 +300,10 @@ mod tests {
         assert!(is_left(&index, 60), "somebody has made it later");
         assert!(is_left(DEAD, 0) && is_left("", 0), "no index was to be written");
         let same = Oid::from_str(DEAD).unwrap();
-        assert_eq!(Move::parse(&index), Some(Move { from: same, to: same }));
-        assert_eq!((Move::parse(DEAD), Move::parse("index ")), (None, None));
+        assert_eq!(BranchMove::parse(&index), Some(BranchMove { from: same, to: same }));
+        assert_eq!((BranchMove::parse(DEAD), BranchMove::parse("index ")), (None, None));
+        for (text, line) in [("", ""), ("a", "a"), ("a\n", "a"), ("a\nb", "a"), ("a\nb\n", "b")] {
+            assert_eq!(last_line(text), line, "{text:?}");
+        }
     }
 }

@@ -12,11 +12,11 @@ use super::kept::by_hand;
 use super::{HOST, Hub, try_send, twin_job};
 
 /// The calls that change files, at which a gateway dies.
-const CALLS: [&str; 6] = ["write", "rename", "unlink", "fsync", "openat", "mkdir"];
+const CALLS: [&str; 7] = ["write", "rename", "unlink", "fsync", "openat", "mkdir", "ftruncate"];
 /// Jobs that come together: enough to be written as a pack.
 const JOBS: usize = 5;
 /// Kills that a test run has when nobody asks for more.
-const KILLS: usize = 12;
+const KILLS: usize = 14;
 
 /// Has a process killed at one of its calls from now on; `None` where that cannot be.
 fn killed_at(process: u32, call: &str, number: usize) -> Option<Child> {
@@ -82,6 +82,9 @@ fn a_kill_at_any_call_of_a_commit_leaves_a_job_whole_or_not_at_all() {
             );
         }
         hub.start();
+        // Another job comes first: nothing of the others is in the work tree or the index then, unless it is in git.
+        hub.put_job(&format!("after-{round}"), &twin_job("*", &json!({"after": round}))).expect(200);
+        assert_eq!(by_hand(&hub, &["status", "--porcelain"]).expect(0).stdout, "", "{call} {number}");
         for (id, job) in &jobs {
             hub.put_job(id, job).expect(200);
             hub.wait_job(id, "completed");
