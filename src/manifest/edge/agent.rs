@@ -163,7 +163,7 @@ fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
             None => {}
         }
     }
-    if text.trim().is_empty() {
+    if text.trim().is_empty() || text.trim().eq_ignore_ascii_case("null") {
         return;
     }
     let read = serde_json::from_str::<Value>(&text).or_else(|error| {
@@ -171,7 +171,7 @@ fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
         serde_json::from_str(&as_the_agent_reads(&text)).map_err(|_| error)
     });
     let problem = match read {
-        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(Value::Object(_)) => return,
         Ok(other) => format!("Its text is {} as JSON, and an object is needed.", described(&other)),
         Err(error) => format!("Its text is not valid JSON: {error}."),
     };
@@ -179,7 +179,7 @@ fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
 }
 
 /// Returns JSON without what Json.NET, which the agent reads with, passes over: a comma behind the last member, and
-/// spaces that do not break a line.
+/// no-break spaces.
 fn as_the_agent_reads(text: &str) -> String {
     let mut strict = String::with_capacity(text.len());
     let (mut letters, mut is_quoted) = (text.chars(), false);

@@ -21,7 +21,7 @@ pub fn fault_of(image: &str) -> Option<&'static str> {
         [_, ""] => Some("its tag is missing"),
         [_, _] => None,
         [first, ..] if first.contains('@') => Some("it has two `:` behind its last `/`"),
-        [_, tag, ..] if tag.contains('@') => Some("it has a tag and a digest, and IoT Edge reads one of them"),
+        [_, tag, ..] if tag.contains('@') => Some("it has a tag and a digest, and IoT Edge takes one or the other"),
         _ => Some("it has two `:` behind its last `/`"),
     }
 }

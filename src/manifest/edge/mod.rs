@@ -50,7 +50,9 @@ pub fn check(content: &Value) -> Vec<Problem> {
         let is_within = content.pointer("/content/modulesContent").is_some_and(Value::is_object);
         let help = match content.get("moduleContent") {
             Some(Value::Object(_)) => "Rename `moduleContent`, which is from before 2019: it is `modulesContent`.",
-            _ if is_within => "It is below `content`, as some tools write it: commit what `content` has, without it.",
+            _ if is_within => {
+                "The manifest is below `content`, as some tools write it: commit what `content` has alone."
+            }
             _ => "It is an object with `modulesContent`, in which `$edgeAgent` and `$edgeHub` are.",
         };
         found

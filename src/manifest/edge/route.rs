@@ -283,7 +283,10 @@ fn sink_of(sink: &str) -> Result<Option<&str>, RouteError> {
     let Some(path) = quoted else {
         return Err(RouteError::new("The input of `BrokeredEndpoint` stands in quotes, and nothing is behind it."));
     };
-    let parts: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+    // White space around it does not count, and one `/` on each side.
+    let trimmed = path.trim();
+    let trimmed = trimmed.strip_prefix('/').unwrap_or(trimmed);
+    let parts: Vec<&str> = trimmed.strip_suffix('/').unwrap_or(trimmed).split('/').collect();
     match parts.as_slice() {
         [modules, module, inputs, input]
             if modules.eq_ignore_ascii_case("modules")

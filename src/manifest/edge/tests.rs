@@ -258,6 +258,7 @@ fn routes_are_read() {
         ("FROM /messages/modules/a/outputs/* INTO $upstream", Some("a"), None),
         ("FROM /messages/modules/a/outputs/reading/* INTO $upstream", Some("a"), None),
         ("FROM/messages/modules/a/outputs/e-x/* INTO $upstream", Some("a"), None),
+        ("FROM /messages/* INTO BrokeredEndpoint(' /modules/b/inputs/i/ ')", None, Some("b")),
         ("FROM /messages / modules/ a WHERE (b = 1)INTO $upstream", Some("a"), None),
         (r"FROM /messages/* WHERE a = 'it\'s' INTO $upstream", None, None),
         ("FROM /messages/modules/a/outputs/o\n INTO BrokeredEndpoint( \"/modules/b/inputs/i\" )", Some("a"), Some("b")),
