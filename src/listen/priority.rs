@@ -3,9 +3,8 @@
 /// How much less of the processor a thread gets that reads what pages show than one that works on runs: steps of
 /// sched(7), three of which about halve the share.
 pub const READS_PAGES: i32 = 10;
-/// The same of a thread that listens: a flood is met with what runs leave over of the processor. A question of a monitor
-/// takes a millisecond.
-pub const LISTENS: i32 = 15;
+/// The same of a thread that listens.
+pub const LISTENS: i32 = 5;
 
 /// Has the calling thread wait behind the first one of the process, by so many steps. Where threads of a process cannot
 /// differ, nothing is changed.
