@@ -32,7 +32,7 @@ if ! python3 -c 'import dateutil, zoneinfo' 2>/dev/null || [ ! -e /usr/share/zon
 fi
 command -v strace >/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -y -qq strace || true; }
 # Where `python3` is a script that finds one, each start of it is a score of processes.
-python="$(python3 -c 'import os, sys; print(os.path.dirname(os.path.realpath(sys.executable)))')"
+python="$(python3 -c 'import os, sys; print(os.path.dirname(sys.executable))')"
 case ":$PATH:" in *":$python:"*) ;; *) export PATH="$python:$PATH" ;; esac
 # A real broker for the tests of devices.
 if ! PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null; then

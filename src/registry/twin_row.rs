@@ -21,8 +21,9 @@ pub struct TwinRow<'r> {
     pub iot_edge: bool,
     pub connection_state: ConnectionState,
     pub last_activity: Option<Timestamp>,
-    /// An object, as [`TwinRow::desired`] and [`TwinRow::reported`], with the marks of its secrets.
+    /// An object, as [`TwinRow::desired`] and [`TwinRow::reported`].
     pub tags: &'r RawValue,
+    /// With the marks of its secrets.
     pub desired: &'r RawValue,
     pub desired_version: u64,
     pub reported: &'r RawValue,

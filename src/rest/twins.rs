@@ -417,7 +417,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Adds when the sections were written last: no later than when the device was heard.
+    /// Adds when the sections were written last, in IoT Hub's field: it has when the device was heard last.
     fn with_metadata(mut self, heard: Option<Timestamp>) -> Facts<'a> {
         let metadata = |last_updated_version| Some(Metadata { last_updated: When(heard), last_updated_version });
         let Properties { desired, reported } = &mut self.properties;

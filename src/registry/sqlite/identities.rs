@@ -20,7 +20,7 @@ const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.block
     s.generation, s.reason, s.updated_at, n.subscriptions";
 /// The first of [`KEY_COLUMNS`], behind those.
 const KEYS: usize = 9;
-/// Where they are, behind the table of devices `d`.
+/// The tables of [`COLUMNS`] and of the keys, behind that of devices `d`.
 const JOINS: &str = "LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
     LEFT JOIN main.device_status AS s ON s.device_id = d.device_id
     LEFT JOIN main.device_session AS n ON n.device_id = d.device_id";
