@@ -205,7 +205,14 @@ impl Hub {
     }
 
     fn job(&self, id: &str) -> Value {
-        self.ask("GET", &format!("/jobs/v2/{id}"), &Value::Null).expect(200).body
+        loop {
+            let answer = self.ask("GET", &format!("/jobs/v2/{id}"), &Value::Null);
+            // Who waits for a new lease asks more often than a policy may.
+            if answer.status != 429 {
+                return answer.expect(200).body;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     fn wait_job(&self, id: &str, status: &str) -> Value {

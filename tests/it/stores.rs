@@ -42,6 +42,10 @@ pub const OF_FILES: &[(&str, &str)] = &[
     ("operator::a_registry_that_a_commit_brings_is_refused", "A commit brings files."),
     ("operator::status_says_what_it_knows_and_what_it_cannot_read", "It damages the file."),
     ("ownership::a_copy_beside_the_original_is_another_registry_and_a_moved_one_is_not", "Files are copied and moved."),
+    (
+        "rest::torn::a_kill_at_any_call_of_a_commit_leaves_a_job_whole_or_not_at_all",
+        "It is about the repository, and waits for the lease of each gateway that it has killed.",
+    ),
     ("secrets::a_whole_session_shows_the_value_to_the_devices_alone", "It reads the file past fleetform."),
     ("simulate::nothing_is_touched", "It looks at the files."),
     (
