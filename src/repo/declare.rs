@@ -159,26 +159,19 @@ impl Repo {
         if is_checked_out {
             self.check_out(branch, files, &mut writer)?;
         }
-        if let Err(error) = publish() {
-            if is_checked_out {
-                self.take_back_of(branch, before, &mut writer)?;
+        let moved = publish().and_then(|()| {
+            writer.moves(branch);
+            let log = format!("commit: {to}");
+            match self.repository.reference_matching(reference, after, true, before, &log) {
+                Ok(_) => Ok(true),
+                Err(error) if matches!(error.code(), git2::ErrorCode::Modified | git2::ErrorCode::Locked) => Ok(false),
+                Err(error) => Err(fail(error).into()),
             }
-            return Err(error);
+        });
+        if is_checked_out && !matches!(moved, Ok(true)) {
+            self.take_back_of(branch, before, &mut writer)?;
         }
-        writer.moves(branch);
-        let log = format!("commit: {to}");
-        match self.repository.reference_matching(reference, after, true, before, &log) {
-            Ok(_) => Ok(true),
-            Err(error) => {
-                if is_checked_out {
-                    self.take_back_of(branch, before, &mut writer)?;
-                }
-                match error.code() {
-                    git2::ErrorCode::Modified | git2::ErrorCode::Locked => Ok(false),
-                    _ => Err(fail(error).into()),
-                }
-            }
-        }
+        moved
     }
 
     /// Makes a reference that only fleetform moves at a commit, or moves it there from where it is.
@@ -221,8 +214,8 @@ impl Repo {
         PathBuf::from(format!("{}{path}", self.prefix))
     }
 
-    /// Puts files into the index, and into the work tree where they are as the branch has them. What somebody has staged
-    /// stays, and what somebody has edited.
+    /// Puts files into the index and the work tree. A file that somebody has staged keeps its entry in the index, and one
+    /// that somebody has edited keeps its content.
     fn check_out(&self, branch: BranchMove, files: &[DeclaredFile], writer: &mut Writer) -> Result<(), RepoError> {
         let fail = |e| RepoError::git("check out the files", self.repository.path(), e);
         let tree = self.repository.find_commit(branch.from).and_then(|commit| commit.tree()).map_err(fail)?;
@@ -277,8 +270,8 @@ impl Repo {
         parent.starts_with(folder) && !path.symlink_metadata().is_ok_and(|found| found.is_symlink())
     }
 
-    /// Writes a file of the work tree whole or not at all: half of it would be taken for an edit of somebody. Where the
-    /// repository is on another disk a kill may leave half.
+    /// Writes a file of the work tree, then renames it into place: after a kill, half a file would look like an edit. A
+    /// work tree on another disk than its repository has no rename, and a kill may leave half a file there.
     fn put_file(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let begun = self.repository.path().join(BEGUN_FILE);
         std::fs::write(&begun, bytes)?;
@@ -292,8 +285,8 @@ impl Repo {
         })
     }
 
-    /// Takes files of a move that did not come to be out of the index and the work tree again; the branch is at `tip`.
-    /// What somebody has staged or edited since stays. The mark stays when this fails.
+    /// Restores the files that a move changed, as the branch has them at `tip`. A file that somebody has staged or edited
+    /// since keeps that. The mark is kept when this fails, so that the next writer tries it again.
     fn take_back_of(&self, moved: BranchMove, tip: Oid, writer: &mut Writer) -> Result<(), RepoError> {
         let taken = self.try_take_back(moved, tip, writer);
         if taken.is_err() {

@@ -67,18 +67,18 @@ impl BranchMove {
 impl Writer {
     /// Takes the mark of a reference, and removes the lock of a writer that died.
     pub fn begin(repository: &Path, reference: &str) -> Writer {
-        let mut mark = open(&mark_path(repository, reference));
-        if let Some(mark) = &mut mark {
-            clean_up(mark, &lock_path(repository, reference), None);
-        }
-        Writer { mark, died: None, is_kept: false }
+        Writer::after(repository, reference, None)
     }
 
-    /// As [`Writer::begin`], for a reference whose files are checked out: also removes the lock of an index that a writer
-    /// was about to write when it died.
+    /// As [`Writer::begin`], for a reference whose files are checked out: it also removes the lock of an index that a
+    /// writer was about to write when it died.
     pub fn begin_with_index(repository: &Path, reference: &str, index_lock: &Path) -> Writer {
+        Writer::after(repository, reference, Some(index_lock))
+    }
+
+    fn after(repository: &Path, reference: &str, index_lock: Option<&Path>) -> Writer {
         let mut mark = open(&mark_path(repository, reference));
-        let clean_up = |mark| clean_up(mark, &lock_path(repository, reference), Some(index_lock));
+        let clean_up = |mark| clean_up(mark, &lock_path(repository, reference), index_lock);
         let died = mark.as_mut().and_then(clean_up);
         Writer { died: died.as_deref().and_then(BranchMove::parse), mark, is_kept: false }
     }
