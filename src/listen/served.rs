@@ -44,7 +44,7 @@ impl Patience {
 }
 
 /// The places of connections.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Places {
     connections_max: usize,
     accepts_of_address_max: Rate,
@@ -68,9 +68,8 @@ impl Places {
             download_time_max: bounds.download_time_max,
         }
     }
-}
 
-impl Places {
+    /// Counts a connection of an address; false when it has had too many.
     fn takes(&self, accepts: &mut Buckets<IpAddr>, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.proxies.contains(&address) || accepts.take(address, self.accepts_of_address_max, Instant::now().into_std())
@@ -91,7 +90,7 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let mut shutdown = pin!(shutdown);
     let (mut connections, mut open) = (JoinSet::new(), VecDeque::<(Instant, AbortHandle)>::new());
-    let mut accepts = Buckets::default();
+    let (mut accepts, places) = (Buckets::default(), Arc::new(places));
     loop {
         open.retain(|(_, connection)| !connection.is_finished());
         let is_full = open.len() >= places.connections_max;
@@ -112,7 +111,7 @@ pub async fn serve(
                 Ok((stream, peer)) if !places.takes(&mut accepts, peer.ip()) => reset(stream),
                 Ok((stream, peer)) => {
                     let acceptor = tls.as_ref().map(|tls| tls());
-                    let (router, places) = (router.clone(), places.clone());
+                    let (router, places) = (router.clone(), Arc::clone(&places));
                     let connection = connections.spawn(accept(stream, Peer(peer), acceptor, router, places));
                     open.push_back((Instant::now(), connection));
                 }
@@ -137,7 +136,7 @@ fn reset(stream: TcpStream) {
     drop(stream.set_zero_linger());
 }
 
-async fn accept(stream: TcpStream, peer: Peer, acceptor: Option<TlsAcceptor>, router: Router, places: Places) {
+async fn accept(stream: TcpStream, peer: Peer, acceptor: Option<TlsAcceptor>, router: Router, places: Arc<Places>) {
     let Some(acceptor) = acceptor else { return converse(stream, peer, router, places).await };
     match timeout(places.head_time_max, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => converse(stream, peer, router, places).await,
@@ -147,7 +146,7 @@ async fn accept(stream: TcpStream, peer: Peer, acceptor: Option<TlsAcceptor>, ro
 }
 
 /// Reads one request, answers it and closes, all within the bounds.
-async fn converse<S>(stream: S, peer: Peer, router: Router, places: Places)
+async fn converse<S>(stream: S, peer: Peer, router: Router, places: Arc<Places>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
