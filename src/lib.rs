@@ -125,7 +125,7 @@
 //! | what the remote had of them | `repo`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
 //! | the mirror of a followed repository | `ops::watch` | `.fleetform/mirror.git`, its branch at `refs/fleetform/source/…` |
 //! | what a daemon says of itself, and its lock | `ops::status` | `.fleetform/status.json`, `.fleetform/watch.lock` |
-//! | the mark of who moves a branch | `repo`, empty unless a process died | `.git/fleetform-results.writer`, `.git/main.writer` |
+//! | the mark of who moves a branch | `repo`, empty unless a process died | `.git/<branch>.writer` |
 //! | a file of a work tree that is being written | `repo`, renamed into place | `.git/fleetform.begun` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | schemas for editors | `ops::init`, `ops::schema` | `.schemas` in a new fleet, or where `--out` says |
