@@ -326,8 +326,8 @@ fn unschedule(
     write(workspace, file.to_string(), written, schedule.clone(), &subject, commits)
 }
 
-/// Refuses to stop or continue a run that has ended. While the history cannot be trusted nobody knows that, and nothing is
-/// refused. A wish comes from a page that showed the run going on: the job is there, and its run may have ended since.
+/// Refuses to stop or continue a run that has ended. While the history cannot be trusted nobody knows that, and nothing
+/// is refused. A wish comes from a page that showed the run going on: the job is there, and its run may have ended.
 fn refuse_ended(
     workspace: &Workspace,
     files: &Files<'_>,
