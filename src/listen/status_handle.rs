@@ -44,6 +44,11 @@ impl StatusHandle {
         self.lock().snapshot.clone()
     }
 
+    /// Returns true while a job runs.
+    pub fn is_running(&self) -> bool {
+        !self.lock().snapshot.running.is_empty()
+    }
+
     /// Records that the daemon's loop is alive. Call it at least every [`crate::model::limits::HEARTBEAT_AGE_MAX`],
     /// also during a run.
     pub fn beat(&self) {

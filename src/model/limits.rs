@@ -315,6 +315,17 @@ pub const PAGES_CONNECTIONS_MAX: usize = 512;
 pub const PAGES_CONNECTION_TIME_MAX: Duration = Duration::from_secs(120);
 /// How long the connection of a download or of a stream of events may live.
 pub const PAGES_DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(1_800);
+/// Seconds of the processor that the pages of a visitor may take while a job runs: a page takes some hundredths.
+pub const PAGE_TIME: Rate = Rate { per_second: 0.1, at_once: 0.5 };
+/// Seconds beyond those for which a visitor gets copies, before it waits.
+pub const PAGE_TIME_OWED: f64 = 1.0;
+/// The most that a visitor owes: after ten seconds it gets copies again.
+pub const PAGE_TIME_OWED_MAX: f64 = 2.0;
+/// How old the copies are that such a visitor gets.
+pub const PAGE_TIME_COPY_AGE: Duration = Duration::from_secs(2);
+/// How long a request waits until its visitor owes less, and how many do.
+pub const PAGE_TIME_WAIT_MAX: Duration = Duration::from_secs(2);
+pub const PAGE_TIME_WAITING_MAX: usize = 16;
 /// How old an answer may be that is given once more to who says that such a copy will do.
 pub const COPY_AGE_MAX: Duration = Duration::from_secs(10);
 /// Such answers that are kept.

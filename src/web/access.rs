@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
+use super::budget::Budgets;
 use super::oidc::{Oidc, OidcOptions};
 use super::sessions::{Proof, Session, Sessions};
 use super::tokens::{Tokens, digest_of};
@@ -47,6 +48,8 @@ pub struct TrustedProxy {
 pub struct Visitor {
     /// Empty where nobody has to say who it is.
     pub name: String,
+    /// Whose time its pages take: its name, or where it connects from when it has none.
+    pub payer: String,
     /// What a form of this visitor has to bring.
     pub token: String,
     /// It came with a cookie: it can log out.
@@ -68,6 +71,7 @@ pub enum Asker {
 pub struct Gate {
     pub access: Access,
     pub sessions: Sessions,
+    pub budgets: Budgets,
     /// The token of forms for visitors without a session.
     token: String,
     failures: Mutex<FailedLogins>,
@@ -103,6 +107,7 @@ impl Gate {
         Gate {
             token,
             sessions: Sessions::default(),
+            budgets: Budgets::default(),
             failures: Mutex::new(FailedLogins::new(FAILURES_MAX, access.proxies())),
             access,
             buckets: Mutex::default(),
@@ -155,13 +160,18 @@ impl Gate {
 
     /// Returns who asks.
     pub fn asker(&self, headers: &HeaderMap, address: IpAddr) -> Asker {
-        let without_session = |name: String| Visitor { name, token: self.token.clone(), ..Visitor::default() };
+        let payer = |name: &str| if name.is_empty() { address.to_canonical().to_string() } else { name.to_string() };
+        let without_session = |name: String| {
+            let payer = payer(&name);
+            Visitor { name, payer, token: self.token.clone(), ..Visitor::default() }
+        };
         let Access::Named { proxy, .. } = &self.access else { return Asker::Known(without_session(String::new())) };
         if let Some(name) = proxy.as_ref().and_then(|proxy| name_by(proxy, headers, address)) {
             return Asker::Known(without_session(name));
         }
         if let Some(Session { name, token, .. }) = self.session(headers) {
-            return Asker::Known(Visitor { name, token, has_session: true, is_program: false });
+            let payer = payer(&name);
+            return Asker::Known(Visitor { name, payer, token, has_session: true, is_program: false });
         }
         let Some(token) = bearer(headers) else { return Asker::Unknown };
         // Only now: who is known already is not locked out by others of the address.

@@ -2,15 +2,19 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use tokio::time::Instant;
 
 use super::access::Visitor;
 use super::asked::Asked;
+use super::budget::{Standing, timed};
 use super::fault::{Fault, respond};
 use super::form::Form;
 use super::html::{self, Around};
 use super::pages::Page;
 use super::site::Site;
 use super::table::Sink;
+use crate::listen::StatusHandle;
+use crate::model::limits::{COPY_AGE_MAX, PAGE_TIME_COPY_AGE, PAGE_TIME_WAIT_MAX};
 use crate::model::text::sanitize_line;
 use crate::ops::Environment;
 
@@ -36,18 +40,56 @@ impl Site {
                 Err(fault) => self.fault(&asked, &fault),
             };
         }
+        let standing = self.standing(&asked).await;
         let (wanted, site) = (asked.clone(), self.clone());
         let read = move |environment: &Environment| {
             // What happens while the page is read is news to it.
             let seq = site.events().map_or(0, |events| events.log.newest());
-            let page = read(&site.as_seen_by(environment, &wanted)?, &wanted, &site)?;
-            Ok(site.page(&wanted, &page, seq))
+            let (page, took) = timed(|| {
+                let page = read(&site.as_seen_by(environment, &wanted)?, &wanted, &site)?;
+                Ok(site.page(&wanted, &page, seq))
+            });
+            let now = Instant::now().into_std();
+            site.gate().budgets.pay(&wanted.visitor.payer, took, site.has_job_running(), now);
+            page
         };
-        let made = async { self.pool().read(read).await.unwrap_or_else(|fault| self.fault(&asked, &fault)) };
-        if asked.age_max.is_zero() {
+        let made = async {
+            let made = match standing {
+                Standing::Fresh | Standing::Copies => self.pool().read(read).await,
+                Standing::Out { .. } => Err(out(&asked)),
+            };
+            made.unwrap_or_else(|fault| self.fault(&asked, &fault))
+        };
+        let age_max = match standing {
+            Standing::Fresh => asked.age_max,
+            Standing::Copies => asked.age_max.max(PAGE_TIME_COPY_AGE),
+            Standing::Out { .. } => COPY_AGE_MAX,
+        };
+        if age_max.is_zero() {
             return made.await;
         }
-        self.copies().answer(&copy_name(&asked), asked.age_max, made).await
+        self.copies().answer(&copy_name(&asked), age_max, made).await
+    }
+
+    /// Returns what who asks gets, for a wait of a moment when it owes much: a program that reads page after page is
+    /// slowed down by that, and not refused.
+    async fn standing(&self, asked: &Asked) -> Standing {
+        let budgets = &self.gate().budgets;
+        let standing = || match self.has_job_running() {
+            true => budgets.standing(&asked.visitor.payer, Instant::now().into_std()),
+            false => Standing::Fresh,
+        };
+        match standing() {
+            Standing::Out { ends_in } if let Ok(_place) = budgets.waiting.try_acquire() => {
+                tokio::time::sleep(ends_in.min(PAGE_TIME_WAIT_MAX)).await;
+                standing()
+            }
+            found => found,
+        }
+    }
+
+    fn has_job_running(&self) -> bool {
+        self.live().is_some_and(StatusHandle::is_running)
     }
 
     /// Returns the answer with a page that was read after an event.
@@ -91,6 +133,12 @@ impl Site {
     }
 }
 
+/// Returns that a visitor is to wait.
+fn out(asked: &Asked) -> Fault {
+    let (what, help) = ("your pages take more than their share of the processor", "Come again in some seconds.");
+    Fault::of(asked.form, StatusCode::TOO_MANY_REQUESTS, what, help)
+}
+
 /// Returns the name of a download by the path of its page, such as `jobs-dim-runs-1`.
 fn name_of(path: &str) -> String {
     let name = path.trim_matches('/').replace('/', "-");
@@ -99,6 +147,6 @@ fn name_of(path: &str) -> String {
 
 /// Returns what an answer depends on besides the fleet: what was asked for, and by whom.
 fn copy_name(asked: &Asked) -> String {
-    let Visitor { name, token, has_session, is_program: _ } = &asked.visitor;
+    let Visitor { name, payer: _, token, has_session, is_program: _ } = &asked.visitor;
     format!("{:?} {} {:?} {name:?} {token:?} {has_session}", asked.form, asked.path, asked.parameters)
 }

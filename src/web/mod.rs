@@ -10,8 +10,8 @@
 //! A page is a value ([`pages`]) that is read from the repository and the registry whenever it is asked for, never a
 //! second truth that is kept here: what [`crate::ops::Kept`] has of them is kept by the ids of commits, trees and
 //! blobs, and by the state of the registry's file. Reading is synchronous, so it has a few threads of its own
-//! ([`limits`]), and what waits for them is bounded: nothing here holds the daemon up. A live page is told that
-//! something has changed (`events`) and asks for itself again.
+//! ([`limits`]), and what waits for them is bounded, as is what of the processor a visitor may take (`budget`): nothing
+//! here holds the daemon up. A live page is told that something has changed (`events`) and asks for itself again.
 //!
 //! Everything that a page shows may be hostile: a value is sanitized once, before it is written, and templates escape
 //! it. `axum` routes, `minijinja` renders; to leave it: `html`.
@@ -23,6 +23,7 @@ mod actions;
 mod answer;
 mod asked;
 mod assets;
+mod budget;
 mod certificate;
 mod copies;
 mod events;
