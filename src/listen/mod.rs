@@ -7,6 +7,7 @@
 //! `axum` routes, `hyper` serves (axum's own server has no timeout for the head of a request), `hmac` and `subtle`
 //! compare, `prometheus-client` writes the metrics. To leave them: [`serve`] and one file each.
 
+mod door;
 mod events;
 mod metrics;
 mod priority;

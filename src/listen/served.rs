@@ -15,12 +15,13 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use super::door::Door;
 use super::{Bounds, LOG_TARGET};
 use crate::model::buckets::{Buckets, Rate};
 use crate::model::limits;
@@ -86,8 +87,7 @@ pub async fn serve(
     (places, tls): (Places, Option<Acceptor>),
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let mut door = Door::of(listener)?;
     let mut shutdown = pin!(shutdown);
     let (mut connections, mut open) = (JoinSet::new(), VecDeque::<(Instant, AbortHandle)>::new());
     let (mut accepts, places) = (Buckets::default(), Arc::new(places));
@@ -106,12 +106,13 @@ pub async fn serve(
             }
             // A connection that ended frees its place; a panic ends only its own connection.
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if !is_full => match accepted {
+            accepted = door.accept(), if !is_full => match accepted {
                 // An answer that tells it to wait would cost more than it is worth: it asks on.
-                Ok((stream, peer)) if !places.takes(&mut accepts, peer.ip()) => reset(stream),
+                Ok((stream, peer)) if !places.takes(&mut accepts, peer.ip()) => door.refuse(stream).await,
                 Ok((stream, peer)) => {
                     let acceptor = tls.as_ref().map(|tls| tls());
                     let (router, places) = (router.clone(), Arc::clone(&places));
+                    let Ok(stream) = of_runtime(stream) else { continue };
                     let connection = connections.spawn(accept(stream, Peer(peer), acceptor, router, places));
                     open.push_back((Instant::now(), connection));
                 }
@@ -124,16 +125,16 @@ pub async fn serve(
             },
         }
     }
-    drop(listener);
+    drop(door);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     // Remaining connections are cut when the set is dropped.
     let _in_time = timeout(limits::LISTEN_LINGER_TIME_MAX, all_ended).await;
     Ok(())
 }
 
-/// Closes a connection with nothing left of it in the system.
-fn reset(stream: TcpStream) {
-    drop(stream.set_zero_linger());
+fn of_runtime(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 async fn accept(stream: TcpStream, peer: Peer, acceptor: Option<TlsAcceptor>, router: Router, places: Arc<Places>) {
