@@ -44,6 +44,9 @@ pub const LOG_TARGET: &str = "fleetform::listen";
 /// Wakes the daemon. It is called by every accepted webhook, and returns at once: many rings may be one.
 pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
+/// Lets those who operate a daemon through to some routes, and nobody else.
+pub type Operators = Arc<dyn Fn(Router) -> Router + Send + Sync>;
+
 /// The pages of a daemon.
 pub struct Server {
     pub handle: StatusHandle,
@@ -53,6 +56,8 @@ pub struct Server {
     pub bounds: Bounds,
     /// What answers the paths that are none of these; a sentence when `None`.
     pub pages: Option<Router>,
+    /// Who reads the status and the metrics, and why the daemon is not ready; everybody when `None`.
+    pub operators: Option<Operators>,
     /// Encrypts connections; they are plain when `None`.
     pub tls: Option<Acceptor>,
 }

@@ -20,11 +20,13 @@ use crate::model::text::sanitize_json;
 struct Pages {
     handle: StatusHandle,
     bounds: Bounds,
+    /// Who asks may be a stranger: probes tell no more than their status.
+    is_terse: bool,
 }
 
 /// Returns the routes of a server.
 pub fn router(server: Server) -> Router {
-    let Server { handle, bell, secrets, bounds, pages: site, tls: _ } = server;
+    let Server { handle, bell, secrets, bounds, pages: site, operators, tls: _ } = server;
     let hooks = match secrets {
         Some(secrets) => {
             let webhooks = Arc::new(Webhooks::new(handle.clone(), bell, secrets, bounds.clone()));
@@ -43,14 +45,13 @@ pub fn router(server: Server) -> Router {
             router.route(endpoint.path(), post(off))
         }),
     };
-    let pages = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics_page))
-        .route("/status", get(status))
-        .with_state(Pages { handle, bounds });
+    let pages = Pages { handle, bounds, is_terse: operators.is_some() };
+    let probes = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
+    let told = Router::new().route("/metrics", get(metrics_page)).route("/status", get(status));
+    let told = told.method_not_allowed_fallback(not_so).with_state(pages.clone());
+    let told = operators.map_or(told.clone(), |guard| guard(told));
+    let pages = probes.with_state(pages).merge(told);
     let nothing = async || sentence(StatusCode::NOT_FOUND, "There is nothing here. Try /status.");
-    let not_so = async || sentence(StatusCode::METHOD_NOT_ALLOWED, "This is not asked for with this method.");
     let own = |router: Router| {
         // The only bodies that are read are those of webhooks, and they are counted there.
         router.layer(DefaultBodyLimit::disable()).layer(map_response(with_security_headers))
@@ -61,6 +62,10 @@ pub fn router(server: Server) -> Router {
         Some(site) => own(router).fallback_service(site),
         None => own(router.fallback(nothing)),
     }
+}
+
+async fn not_so() -> Response {
+    sentence(StatusCode::METHOD_NOT_ALLOWED, "This is not asked for with this method.")
 }
 
 fn json_page(status: StatusCode, json: &str) -> Response {
@@ -87,8 +92,13 @@ async fn with_security_headers(mut response: Response) -> Response {
 async fn healthz(State(pages): State<Pages>) -> Response {
     let (age, snapshot) = (pages.handle.heartbeat_age(), pages.handle.snapshot());
     let is_alive = age <= pages.bounds.heartbeat_age_max;
+    let code = if is_alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if is_alive { "alive" } else { "stalled" };
+    if pages.is_terse {
+        return json_page(code, &json!({"status": status}).to_string());
+    }
     let body = json!({
-        "status": if is_alive { "alive" } else { "stalled" },
+        "status": status,
         "heartbeat_age_seconds": age.as_secs(),
         "version": snapshot.version,
         "fleet": snapshot.fleet,
@@ -98,7 +108,7 @@ async fn healthz(State(pages): State<Pages>) -> Response {
         "running": snapshot.running.len(),
         "held": snapshot.held_count,
     });
-    json_page(if is_alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body.to_string())
+    json_page(code, &body.to_string())
 }
 
 /// Ready: it has seen its source, acted on it, and both still work.
@@ -106,6 +116,9 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     let snapshot = pages.handle.snapshot();
     let reasons = snapshot.unready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if pages.is_terse {
+        return json_page(status, &json!({"ready": reasons.is_empty()}).to_string());
+    }
     let mut body = json!({"ready": reasons.is_empty(), "reasons": reasons});
     if let Some(waits_for) = snapshot.waits_for.as_ref().filter(|_| snapshot.stands_by) {
         body["stands_by"] = json!(waits_for);

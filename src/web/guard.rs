@@ -21,6 +21,7 @@ use super::{LOG_TARGET, html};
 use crate::listen::{Patience, Peer};
 use crate::model::encoding::{percent_decoded, percent_encoded};
 use crate::model::limits::{FORM_BYTES_MAX, FORM_READ_TIME_MAX};
+use crate::ops::Environment;
 
 /// Headers that a proxy adds: what comes with one does not come from this machine alone.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
@@ -110,6 +111,21 @@ pub async fn guard(
         patience.ask();
     }
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// Lets those through who see the whole fleet: what a daemon says of itself is about all of it.
+pub async fn operators_alone(State(site): State<Site>, asked: Asked, request: Request, next: Next) -> Response {
+    let (seer, wanted) = (site.clone(), asked.clone());
+    let sees_all = move |environment: &Environment| Ok(seer.as_seen_by(environment, &wanted)?.sight.is_whole());
+    match site.pool().read(sees_all).await {
+        Ok(true) => next.run(request).await,
+        Ok(false) => {
+            let what = "this is about the whole fleet, and your grants are over a part of it";
+            let help = "Ask an administrator of the fleet for a grant without an organization.";
+            site.fault(&asked, &Fault::of(asked.form, StatusCode::FORBIDDEN, what, help))
+        }
+        Err(fault) => site.fault(&asked, &fault),
+    }
 }
 
 /// Reads a form: a slow one would hold its place for as long as a page may take.

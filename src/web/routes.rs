@@ -1,5 +1,7 @@
 //! The paths and their pages.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -7,6 +9,7 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 
+use super::access::Access;
 use super::asked::Asked;
 use super::fault::Fault;
 use super::form::Form;
@@ -14,6 +17,7 @@ use super::oidc::CALLBACK;
 use super::pages;
 use super::site::Site;
 use super::{actions, assets, events, guard, html, oidc_login, openapi};
+use crate::listen::Operators;
 use crate::model::limits::FORM_BYTES_MAX;
 
 /// What a browser may do with a page: show it with our style and our script, and nothing else.
@@ -24,6 +28,18 @@ impl Site {
     /// Returns what answers every path, those that are no page as well.
     pub fn router(&self) -> Router {
         router(self.clone())
+    }
+
+    /// Returns what lets those through to the routes of a daemon who see its whole fleet; `None` where nobody has to say
+    /// who it is.
+    pub fn operators(&self) -> Option<Operators> {
+        let site = self.clone();
+        let guarded = move |routes: Router| {
+            routes
+                .layer(from_fn_with_state(site.clone(), guard::operators_alone))
+                .layer(from_fn_with_state(site.clone(), guard::guard))
+        };
+        matches!(self.gate().access, Access::Named { .. }).then(|| Arc::new(guarded) as Operators)
     }
 }
 

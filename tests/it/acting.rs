@@ -104,7 +104,7 @@ impl Followed {
 
     /// Returns what the daemon says of itself.
     fn status(&self) -> Value {
-        serde_json::from_str(&self.served.ask("/status", &[]).expect(200).body).unwrap()
+        serde_json::from_str(&self.served.ask("/status", &[&self.bearer()]).expect(200).body).unwrap()
     }
 
     fn json(&self, path: &str) -> Value {
@@ -258,8 +258,8 @@ fn a_fleet_document_that_cannot_be_used_leaves_the_pages_with_the_last_one() {
         (&json!("fleet/acme"), &json!("fleetform.yaml"))
     );
     // It cannot take up changes, which an alert says: it is ready to do what was declared before.
-    followed.served.ask("/readyz", &[]).expect(200);
-    let metrics = followed.served.ask("/metrics", &[]).expect(200).body;
+    assert_eq!(followed.served.ask("/readyz", &[]).expect(200).body, "{\"ready\":true}\n");
+    let metrics = followed.served.ask("/metrics", &[&followed.bearer()]).expect(200).body;
     assert!(metrics.contains("fleetform_held_documents 1.0\n"), "{metrics}");
     let now = followed.json("/");
     assert_eq!((&now["running"][0]["job"], &now["held_total"]), (&json!("reboot"), &json!(1)), "{now:#}");

@@ -75,7 +75,7 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let server = Server { handle: handle.clone(), bell, secrets, bounds, pages, tls: None };
+        let server = Server { handle: handle.clone(), bell, secrets, bounds, pages, operators: None, tls: None };
         let serve = async move { server.serve(listener, async { drop(stopped.await) }).await };
         let thread = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve)

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::access::Team;
-use crate::web::Served;
+use crate::web::{Served, daemon};
 
 /// A fleet with devices, groups, jobs, schedules and imports of `acme/eu`, of `acme/us`, and of nobody.
 fn team() -> Team {
@@ -180,4 +180,22 @@ fn a_run_stays_with_the_organization_that_it_was_of_and_a_grant_that_nobody_trus
     // Without a proxy nobody says who it is: this machine has the registry.
     let open = Served::of(world.path(), &[]);
     assert_eq!(open.json("/devices?count=1")["total"], json!(10));
+}
+
+#[test]
+fn a_daemon_tells_of_itself_to_those_who_see_the_whole_fleet() {
+    let team = team();
+    let served = daemon(team.world.path(), "127.0.0.1:0", &["--trust-header", "X-User", "--trust-proxy", "127.0.0.1"]);
+    for path in ["/status", "/metrics"] {
+        served.ask(path, &[]).expect(401);
+        let led = served.html(path).expect(303);
+        assert_eq!(led.header("location"), Some(format!("/login?next=%2F{}", &path[1..]).as_str()));
+        let (status, _, body) = ask(&served, "eu@acme.test", path);
+        assert!(status == 403 && body.contains("a part of it"), "{path}: {status} {body}");
+        assert_eq!(ask(&served, "nobody@acme.test", path).0, 403);
+        assert_eq!(ask(&served, "lead@example.com", path).0, 200);
+    }
+    for (path, body) in [("/healthz", "{\"status\":\"alive\"}\n"), ("/readyz", "{\"ready\":true}\n")] {
+        crate::servers::wait_until("it is so", || served.ask(path, &[]).body == body);
+    }
 }

@@ -226,7 +226,7 @@ fn stand_by(
         acting.wake(Wakeup::Noted);
     });
     let bounds = access.as_ref().map_or_else(Bounds::default, |access| Bounds::with_pages(access.proxies()));
-    let pages = access.map(|access| {
+    let site = access.map(|access| {
         if tls.is_none() && !is_loopback {
             tracing::warn!(target: LISTEN, "connections are not encrypted, and tokens go over them: add --tls-cert and \
                 --tls-key, unless a proxy before it encrypts them");
@@ -243,8 +243,9 @@ fn stand_by(
             bell: Some(acted),
         })
     });
-    let pages = pages.transpose()?.map(|site| site.router());
-    let server = Server { handle, bell, secrets, bounds, pages, tls };
+    let site = site.transpose()?;
+    let (pages, operators) = (site.as_ref().map(Site::router), site.as_ref().and_then(Site::operators));
+    let server = Server { handle, bell, secrets, bounds, pages, operators, tls };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || {
         lower_priority(LISTENS);
