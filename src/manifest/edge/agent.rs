@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::members::{Members, Problems, Trail, described};
+use super::options::{self, OPTIONS};
 use super::{AGENT_SCHEMA_MAX, check_count, check_version, image, names};
 use crate::diag::{code, shown};
 
@@ -108,15 +109,9 @@ fn check_module(value: &Value, trail: &Trail, role: Role, found: &mut Problems) 
 }
 
 fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
-    const OPTIONS: &str = "createOptions";
     let Some(members) = Members::any(value, trail, code::EDGE_AGENT, found).map(|any| any.members()) else { return };
-    let is_part = |key: &str| {
-        key.strip_prefix(OPTIONS)
-            .is_some_and(|number| number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
+    let parts = options::parts_of(members);
     // The parts of long options are near to the name of the first one.
-    let mut parts: Vec<&String> = members.keys().filter(|key| is_part(key)).collect();
-    parts.sort();
     let known = if parts.is_empty() { vec!["image", OPTIONS] } else { vec!["image"] };
     let settings = Members::of_map(members, trail, code::EDGE_AGENT, &known, found);
     if let Some((trail, image)) = settings.text("image", found)
@@ -131,79 +126,5 @@ fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
             false => problem,
         });
     }
-    let lacks = |part: &str| format!("The agent puts the parts together in order, and `{part}` is missing.");
-    let Some((trail, options)) = settings.get(OPTIONS) else {
-        if !parts.is_empty() {
-            found.push(trail.value(code::EDGE_AGENT, &lacks(OPTIONS)));
-        }
-        return;
-    };
-    let mut text = match options {
-        Value::Object(_) if parts.is_empty() => return,
-        Value::String(text) => text.clone(),
-        other => {
-            let message = format!("It is an object, or text that is JSON, not {}.", described(other));
-            found.push(trail.value(code::EDGE_AGENT, &message));
-            return;
-        }
-    };
-    for (at, part) in parts.iter().enumerate() {
-        let expected = format!("{OPTIONS}{:02}", at + 1);
-        if **part != expected {
-            found.push(trail.value(code::EDGE_AGENT, &lacks(&expected)));
-            return;
-        }
-        match settings.get(part) {
-            Some((_, Value::String(more))) => text.push_str(more),
-            Some((trail, other)) => {
-                let message = format!("It is a part of the text of `{OPTIONS}`, and this is {}.", described(other));
-                found.push(trail.value(code::EDGE_AGENT, &message));
-                return;
-            }
-            None => {}
-        }
-    }
-    if text.trim().is_empty() || text.trim().eq_ignore_ascii_case("null") {
-        return;
-    }
-    let read = serde_json::from_str::<Value>(&text).or_else(|error| {
-        // The agent is not as strict.
-        serde_json::from_str(&as_the_agent_reads(&text)).map_err(|_| error)
-    });
-    let problem = match read {
-        Ok(Value::Object(_)) => return,
-        Ok(other) => format!("Its text is {} as JSON, and an object is needed.", described(&other)),
-        Err(error) => format!("Its text is not valid JSON: {error}."),
-    };
-    found.push(trail.value(code::EDGE_AGENT, &problem));
-}
-
-/// Returns JSON without what Json.NET, which the agent reads with, passes over: a comma behind the last member, and
-/// no-break spaces.
-fn as_the_agent_reads(text: &str) -> String {
-    let mut strict = String::with_capacity(text.len());
-    let (mut letters, mut is_quoted) = (text.chars(), false);
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' => is_quoted = !is_quoted,
-            '\\' if is_quoted => {
-                strict.push(letter);
-                strict.extend(letters.next());
-                continue;
-            }
-            '\u{a0}' if !is_quoted => {
-                strict.push(' ');
-                continue;
-            }
-            ',' if !is_quoted => {
-                let next = letters.as_str().trim_start().chars().next();
-                if matches!(next, Some('}' | ']')) {
-                    continue;
-                }
-            }
-            _ => {}
-        }
-        strict.push(letter);
-    }
-    strict
+    options::check(&settings, trail, &parts, found);
 }

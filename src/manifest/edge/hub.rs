@@ -16,6 +16,12 @@ pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str
     {
         stored.need("timeToLiveSecs", found);
         stored.integer("timeToLiveSecs", -1..=i64::from(i32::MAX), found);
+        if let Some((trail, limits)) = stored.get("storeLimits")
+            && let Some(limits) = Members::of(limits, &trail, code::EDGE_HUB, &["maxBytes"], found)
+        {
+            limits.need("maxBytes", found);
+            limits.integer("maxBytes", 0..=i64::MAX, found);
+        }
     }
     // Only the first version of the schema does without.
     let routes = match minor {

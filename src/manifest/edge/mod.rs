@@ -9,6 +9,7 @@ mod hub;
 mod image;
 mod members;
 mod names;
+mod options;
 mod route;
 
 use serde_json::{Map, Value};

@@ -122,10 +122,33 @@ fn the_agent_is_looked_through() {
     );
     refuses(&of("modules/camera/settings/image"), json!("x/a:1:2"), agent, "two `:`");
     assert_eq!(said(&of("modules/camera/settings/image"), json!("x/a:1 ")), []);
-    for options in ["null", "{\"Env\": [\"a,]\\\"\",],}", "{\u{a0}\"Env\": []}"] {
+    for options in [
+        "null",
+        "{\"Env\": [\"a,]\\\"\",],}",
+        "{\u{a0}\"Env\": []}",
+        "{'Env': ['a=\"b\"', \"it's\", 'it\\'s'] /* ], */, // {\n} // end",
+        "{\"hostConfig\": {\"Binds\": null, \"Memory\": \"1\", \"PortBindings\": {\"80/tcp\": [{\"HostPort\": 80}]}}}",
+        "{\"HostConfig\": {\"Unknown\": [], \"Devices\": [{\"PathOnHost\": \"/dev/i2c-1\"}]}, \"Labels\": {\"a\": 1}}",
+    ] {
         assert_eq!(said(&of("modules/filter/settings/createOptions"), json!(options)), [], "{options}");
     }
+    for (options, what) in [
+        ("{\"HostConfig\": {\"Binds\": \"/a:/b\"}}", "`HostConfig.Binds` in it is text, and a list is needed."),
+        ("{\"Env\": {\"A\": \"b\"}}", "`Env` in it is an object, and a list is needed."),
+        ("{\"HostConfig\": []}", "`HostConfig` in it is a list, and an object is needed."),
+        (
+            "{\"hostconfig\": {\"PortBindings\": {\"80/tcp\": {\"HostPort\": \"80\"}}}}",
+            "PortBindings.80/tcp` in it is an object",
+        ),
+        ("{\"HostConfig\": {\"Mounts\": [\"/a\"]}}", "`HostConfig.Mounts[0]` in it is text, and an object is needed."),
+        ("{\"ExposedPorts\": [\"80/tcp\"]}", "`ExposedPorts` in it is a list, and an object is needed."),
+        ("{\"Hostname\": {}}", "text, a number or a boolean is needed."),
+    ] {
+        refuses(&of("modules/filter/settings/createOptions"), json!(options), agent, what);
+    }
+    refuses(&of("modules/filter/settings/createOptions"), json!({"Cmd": "run"}), agent, "`Cmd` in it is text");
     refuses(&of("modules/filter/settings/createOptions"), json!("{\"a\": 1,,}"), agent, "not valid JSON");
+    refuses(&of("modules/filter/settings/createOptions"), json!("{\"a\": 1 /* }"), agent, "not valid JSON");
     refuses(&of("modules/filter/settings/createOptions02"), json!("x"), agent, "`createOptions` is missing");
     refuses(&of("modules/camera/settings/createOptions03"), json!("x"), agent, "`createOptions02` is missing");
     refuses(&of("modules/camera/settings/createOptions"), json!("{"), agent, "not valid JSON");
@@ -159,6 +182,10 @@ fn the_hub_is_looked_through() {
     let hub = code::EDGE_HUB;
     refuses(&of("storeAndForwardConfiguration"), Value::Null, hub, "It lacks `storeAndForwardConfiguration`.");
     refuses(&of("storeAndForwardConfiguration/timeToLiveSecs"), json!("2h"), hub, "whole number from -1");
+    assert_eq!(said(&of("storeAndForwardConfiguration/storeLimits"), json!({"maxBytes": 1_000_000})), []);
+    refuses(&of("storeAndForwardConfiguration/storeLimits"), json!(7), hub, "An object is needed");
+    refuses(&of("storeAndForwardConfiguration/storeLimits"), json!({"maxbytes": 7}), hub, "`maxBytes`?");
+    refuses(&of("storeAndForwardConfiguration/storeLimits"), json!({"maxBytes": "7"}), hub, "whole number from 0");
     refuses(&of("routes/up"), json!(["x"]), hub, "and this is a list");
     refuses(&of("routes/in/priority"), json!(10), hub, "whole number from 0 to 9");
     refuses(&of("routes/in/timeToLiveSecs"), json!(-1), hub, "whole number from 0");
