@@ -130,23 +130,26 @@ impl History<'_> {
             self.journaled_rows_in(&run, &ids, ordinal..ordinal + 1, &mut |row| found = Some(row))?;
             return Ok(Some(found));
         }
-        // Results that keep failures only have nothing else: any other row says that they have all devices.
-        let (mut has_all, mut behind) = (false, 0);
         let first = self.shard_with(record, Bound::Included(device_id))?;
-        self.published_rows_from(record, (first, Bound::Unbounded), &mut |row| {
-            has_all |= row.status != DeviceStatus::Failed;
-            behind += u32::from(row.device_id.as_str() > device_id);
+        self.published_rows_from(record, (first, Bound::Included(device_id)), &mut |row| {
             if row.device_id == device_id {
                 found = Some(row);
             }
-            if found.is_some() || (behind > 0 && has_all) || behind == CHUNK {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+            ControlFlow::Break(())
         })?;
         if found.is_some() {
             return Ok(Some(found));
         }
+        // Results that keep failures only have nothing else: any other row says that they have all devices.
+        let (mut has_all, mut behind) = (false, 0);
+        self.published_rows_from(record, (first, Bound::Unbounded), &mut |row| {
+            has_all |= row.status != DeviceStatus::Failed;
+            behind += u32::from(row.device_id.as_str() > device_id);
+            match (behind > 0 && has_all) || behind == CHUNK {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
         if has_all {
             return Ok(None);
         }
