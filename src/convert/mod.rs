@@ -193,7 +193,9 @@ fn notes(values: &[Parsed]) -> Vec<String> {
     let kinds: BTreeSet<Option<Source>> = values.iter().filter(leads_on).map(kind).collect();
     for one in kinds {
         let pages: Vec<&Parsed> = values.iter().filter(|file| file.list().is_some() && kind(file) == one).collect();
-        let leading: Vec<&&Parsed> = pages.iter().filter(|file| leads_on(file)).collect();
+        notes.extend(gap(&pages));
+        let mut leading: Vec<&&Parsed> = pages.iter().filter(|file| leads_on(file)).collect();
+        leading.sort_by_key(|file| numbered(&file.name));
         // A page that has no list is refused for that.
         let Some(last) = leading.last().filter(|_| leading.len() == pages.len()) else { continue };
         let last = &last.name;
@@ -204,6 +206,26 @@ fn notes(values: &[Parsed]) -> Vec<String> {
         });
     }
     notes
+}
+
+/// Returns a note when pages are numbered, and some between them are missing.
+fn gap(pages: &[&Parsed]) -> Option<String> {
+    let mut numbers: Vec<(&str, u64)> = pages.iter().filter_map(|file| numbered(&file.name)).collect();
+    numbers.sort_unstable();
+    let pair = numbers.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[1].1 > pair[0].1 + 1)?;
+    let [(stem, before), (_, behind)] = *pair else { return None };
+    Some(format!(
+        "{stem}{behind}.json: there is no {stem}{}.json before it, and a page that leads on is followed by the next one: \
+         what is on it is not converted.",
+        before + 1
+    ))
+}
+
+/// Returns what the name of a page begins with, and the number that it ends with, such as `devices-` and 12.
+fn numbered(name: &str) -> Option<(&str, u64)> {
+    let name = name.strip_suffix(".json")?;
+    let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    Some((stem, name[stem.len()..].parse().ok()?))
 }
 
 /// Why a file is not read.

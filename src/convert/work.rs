@@ -85,9 +85,13 @@ impl JobDraft<'_> {
         let split = format!("A job here has exactly one action, so it became {count}; this is number {}.", at + 1);
         match (&self.schedule, before) {
             (Some(_), _) => format!("{split} Their occurrences start at the same time, in no order."),
-            (None, Some(before)) => {
+            (None, Some(before)) if self.is_suspended => {
                 format!("{split} It starts when `{before}` has completed, and not when that is canceled or fails.")
             }
+            (None, Some(before)) => format!(
+                "{split} It starts when `{before}` has completed, and not when that is canceled or fails. One that is \
+                 marked as done has completed: name this job beside it."
+            ),
             (None, None) => split,
         }
     }

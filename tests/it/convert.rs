@@ -380,3 +380,54 @@ fn a_page_without_a_list_is_refused() {
         assert_eq!(made.refusals.len(), 1, "{value}");
     }
 }
+
+#[test]
+fn what_was_asked_for_is_desired_and_what_a_device_said_is_reported() {
+    let writable = |name: &str| json!({"@type": ["Property"], "name": name, "schema": "double", "writable": true});
+    let model = json!({"@id": "dtmi:acme:gate;1", "@type": "Interface", "displayName": "Gate", "contents": [
+        writable("asked"), writable("said"), writable("both"), writable("bare"),
+        {"@type": "Component", "name": "motor", "schema": {"@type": "Interface", "@id": "dtmi:acme:motor;1",
+            "contents": [writable("speed")]}},
+    ]});
+    let template = json!({"@id": "dtmi:acme:gate", "@type": ["ModelDefinition", "DeviceModel"], "displayName": "Gate",
+        "capabilityModel": model});
+    let device = |id: &str| json!({"id": id, "enabled": true, "provisioned": true, "template": "dtmi:acme:gate"});
+    let properties = json!({"id": "g-1", "properties": {
+        "said": 2, "both": 3, "bare": 5,
+        "motor": {"$metadata": {"speed": {"desiredValue": 33, "desiredVersion": 1}}},
+        "$metadata": {
+            "asked": {"desiredValue": 1, "desiredVersion": 2},
+            "said": {"lastUpdateTime": "2026-01-01T00:00:00Z"},
+            "both": {"desiredValue": 4, "desiredVersion": 2, "lastUpdateTime": "2026-01-01T00:00:00Z"},
+        },
+    }});
+    let made = convert_value(&json!([template, device("g-1"), device("g-2"), properties]));
+    assert!(made.refusals.is_empty(), "{:?}", made.refusals);
+    let import = made.documents.iter().find(|document| document.path.starts_with("imports/")).unwrap();
+    let lines: Vec<Value> = import.files[0].text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines[0]["properties"],
+        json!({
+            "desired": {"asked": 1, "bare": 5, "both": 4, "motor": {"__t": "c", "speed": 33}},
+            "reported": {"both": 3, "said": 2},
+        })
+    );
+    // Half of the answers were not fetched.
+    let note = "The properties of 1 of its 2 devices are not part of the input: these arrive without any.";
+    assert!(import.notes.iter().any(|found| found == note), "{:?}", import.notes);
+}
+
+#[test]
+fn a_page_that_is_missing_is_told() {
+    let page = |number: u32, leads_on: bool| {
+        let device = json!({"id": format!("d-{number}"), "enabled": true, "provisioned": true});
+        let value = if leads_on { json!({"value": [device], "nextLink": "x"}) } else { json!({"value": [device]}) };
+        Input { name: format!("app/devices-{number}.json"), bytes: value.to_string().into_bytes() }
+    };
+    let notes = |pages: &[Input]| convert(pages, options()).notes;
+    assert_eq!(notes(&[page(9, true), page(10, true), page(11, false)]), [""; 0]);
+    let last = notes(&[page(10, true), page(8, true), page(9, true)]);
+    assert!(last.len() == 1 && last[0].starts_with("app/devices-10.json: all 3 pages"), "{last:?}");
+    let between = notes(&[page(9, true), page(12, false)]);
+    assert!(between.len() == 1 && between[0].contains("there is no app/devices-10.json before it"), "{between:?}");
+}

@@ -76,6 +76,13 @@ pub fn devices(members: &Map<String, Value>, context: &mut Context<'_>) -> Resul
     }
     let mut notes: Notes = unknown.into_iter().collect();
     notes.extend(properties::notes(has_guessed));
+    let without = rows.values().filter(|row| row.sections.is_none()).count();
+    if without > 0 && without < rows.len() {
+        notes.push(format!(
+            "The properties of {without} of its {} devices are not part of the input: these arrive without any.",
+            rows.len()
+        ));
+    }
     notes.push(
         "The devices get new keys, which `fleetform device export` shows: a key in a file is a key in git. The columns \
          `IOTC_SASKEY_PRIMARY` and `IOTC_SASKEY_SECONDARY`, or `authentication` in a JSON line, let them keep theirs."

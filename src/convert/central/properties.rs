@@ -1,6 +1,8 @@
 //! The properties of IoT Central devices, as the data plane answers `GET /devices/{id}/properties` and, before
 //! 2022-07-31, `GET /devices/{id}/cloudProperties`: they go into the import of their device.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::template::root_of;
@@ -82,27 +84,37 @@ impl Sections {
     /// Takes the properties of a device, or of a component of it, which `path` names.
     fn take(&mut self, members: &Map<String, Value>, template: Option<&Map<String, Value>>, path: &[String]) {
         let metadata = members.get("$metadata").and_then(Value::as_object);
-        for (name, value) in members.iter().filter(|(name, _)| !name.starts_with('$')) {
+        let of = |name: &str| metadata.and_then(|metadata| metadata.get(name));
+        // What was asked for and never answered stands in the metadata alone.
+        let asked = metadata.into_iter().flatten().filter(|(_, value)| value.get("desiredValue").is_some());
+        let names: BTreeSet<&String> = members.keys().filter(|name| !name.starts_with('$')).collect();
+        for name in names.into_iter().chain(asked.map(|(name, _)| name).filter(|name| !members.contains_key(*name))) {
+            let value = members.get(name);
             let place: Vec<String> = path.iter().chain([name]).cloned().collect();
             let root = template.and_then(|template| root_of(template, &place));
             // A component is an object with its own metadata; the template tells it from a property that is an object.
-            let component = value.as_object().filter(|inner| root.is_none() && inner.contains_key("$metadata"));
+            let component = value.and_then(Value::as_object);
+            let component = component.filter(|inner| root.is_none() && inner.contains_key("$metadata"));
             if let Some(component) = component.filter(|_| path.is_empty()) {
                 self.take(component, template, &place);
                 continue;
             }
-            let desired = metadata.and_then(|metadata| metadata.get(name)?.get("desiredValue"));
+            let desired = of(name).and_then(|metadata| metadata.get("desiredValue"));
             self.is_guessed |= root.is_none() && desired.is_none();
+            // Beside what was asked for, the value is what the device answered; so it is where nobody asked, which only
+            // metadata tells.
+            let is_answer = desired.is_some() || (root == Some(Root::Desired) && of(name).is_some());
             match root.or(desired.map(|_| Root::Desired)) {
-                Some(Root::Cloud) => set(&mut self.cloud, &place, value.clone()),
+                Some(Root::Cloud) => value.into_iter().for_each(|value| set(&mut self.cloud, &place, value.clone())),
                 Some(Root::Desired) => {
-                    set(&mut self.desired, &place, desired.unwrap_or(value).clone());
-                    // Beside what was asked for, the value is what the device answered.
-                    if desired.is_some() {
+                    if let Some(desired) = desired.or(value.filter(|_| !is_answer)) {
+                        set(&mut self.desired, &place, desired.clone());
+                    }
+                    if let Some(value) = value.filter(|_| is_answer) {
                         set(&mut self.reported, &place, value.clone());
                     }
                 }
-                Some(_) | None => set(&mut self.reported, &place, value.clone()),
+                Some(_) | None => value.into_iter().for_each(|value| set(&mut self.reported, &place, value.clone())),
             }
         }
     }
