@@ -750,6 +750,37 @@ fn a_job_that_is_held_has_a_page() {
     assert!(served.html("/jobs/dim").expect(200).body.contains("It is held"));
 }
 
+/// Returns the time of the processor of the threads that read pages: `utime` and `stime` of proc(5).
+#[cfg(target_os = "linux")]
+fn time_of_pages(process: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let ticks = stats.filter(|stat| stat.contains("(page-")).flat_map(|stat| {
+        let behind_name = stat.rsplit(')').next().unwrap().to_string();
+        behind_name.split_whitespace().skip(11).take(2).map(|text| text.parse::<u64>().unwrap()).collect::<Vec<_>>()
+    });
+    Duration::from_millis(ticks.sum::<u64>() * 10)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_reads_page_after_page_beside_a_job_is_slowed_down_and_not_refused() {
+    let world = World::with_devices("{link: {simulated: {latency: 30s}}, limits: {inFlight: 1}}", 500);
+    world.apply().unwrap();
+    let served = daemon(world.path(), "127.0.0.1:0", &[]);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {batchSize: 3}}");
+    crate::servers::wait_until("it runs", || !served.json("/")["running"].as_array().unwrap().is_empty());
+    let (before, began) = (time_of_pages(served.child.id()), Instant::now());
+    let mut pages = 0_u32;
+    while began.elapsed() < Duration::from_secs(8) {
+        served.json(&format!("/devices?after=d-{pages:03}"));
+        pages += 1;
+    }
+    // A tenth of what passed, and a second and a half at first; the rest is for pages that take longer here.
+    let took = time_of_pages(served.child.id()) - before;
+    assert!(took < began.elapsed() / 10 + Duration::from_millis(2_500), "{pages} pages: {took:?}");
+}
+
 #[test]
 fn too_many_requests_are_told_to_come_again_and_the_pages_live_on() {
     let world = World::with_devices(SPEC, 10);
