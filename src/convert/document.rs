@@ -67,6 +67,8 @@ pub struct Document {
     pub text: String,
     /// What has no equal here or was changed: sentences on one line each, safe to show.
     pub notes: Vec<String>,
+    /// It is a job or a schedule that is not suspended.
+    pub would_run: bool,
     pub files: Vec<File>,
 }
 
@@ -107,6 +109,8 @@ impl Draft {
             path: self.path(),
             text,
             notes,
+            would_run: matches!(self.kind, DocumentKind::Job | DocumentKind::Schedule)
+                && self.spec.get("suspend") != Some(&Value::Bool(true)),
             files: self.files.clone(),
         })
     }

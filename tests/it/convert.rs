@@ -218,7 +218,7 @@ fn documents_go_to_stdout_and_notes_to_stderr_as_well() {
     let document: Value = serde_yaml::from_str(&ran.stdout).unwrap();
     assert_eq!(document["spec"]["model"], "thermostat.dtdl.json");
     assert!(ran.stdout.contains("# Note: `templates/thermostat.dtdl.json`, which it names, is not shown: `-o DIR`"));
-    assert!(ran.stderr.starts_with("4 notes:\n  templates/thermostat.yaml: "), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("5 notes:\n  templates/thermostat.yaml: "), "{}", ran.stderr);
     let groups = TEMPLATE.replace("template", "groups");
     let ran = Ran::of(fleetform().args(["convert", "-q", TEMPLATE, &groups])).expect(0);
     assert_eq!(serde_yaml::from_multiple::<Value>(&ran.stdout).unwrap().len(), 5);
@@ -260,7 +260,7 @@ fn json_has_an_object_for_each_document() {
     assert_eq!(document["name"], "thermostat");
     assert_eq!(document["path"], "templates/thermostat.yaml");
     assert!(document["text"].as_str().unwrap().contains("kind: DeviceTemplate"));
-    assert_eq!(document["notes"].as_array().unwrap().len(), 3);
+    assert_eq!(document["notes"].as_array().unwrap().len(), 4);
     assert_eq!(document["files"][0]["path"], "templates/thermostat.dtdl.json");
 }
 
@@ -386,6 +386,7 @@ fn what_was_asked_for_is_desired_and_what_a_device_said_is_reported() {
     let writable = |name: &str| json!({"@type": ["Property"], "name": name, "schema": "double", "writable": true});
     let model = json!({"@id": "dtmi:acme:gate;1", "@type": "Interface", "displayName": "Gate", "contents": [
         writable("asked"), writable("said"), writable("both"), writable("bare"),
+        {"@type": ["Property", "Cloud"], "name": "limit", "schema": "double", "minValue": 0, "decimalPlaces": 2},
         {"@type": "Component", "name": "motor", "schema": {"@type": "Interface", "@id": "dtmi:acme:motor;1",
             "contents": [writable("speed")]}},
     ]});
@@ -403,6 +404,9 @@ fn what_was_asked_for_is_desired_and_what_a_device_said_is_reported() {
     }});
     let made = convert_value(&json!([template, device("g-1"), device("g-2"), properties]));
     assert!(made.refusals.is_empty(), "{:?}", made.refusals);
+    let note = "A cloud property has no bounds here: `minValue`, `decimalPlaces` of `limit` is not held.";
+    let of_template = made.documents.iter().flat_map(|document| &document.notes).filter(|found| *found == note);
+    assert_eq!(of_template.count(), 1);
     let import = made.documents.iter().find(|document| document.path.starts_with("imports/")).unwrap();
     let lines: Vec<Value> = import.files[0].text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(

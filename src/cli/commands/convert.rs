@@ -48,7 +48,9 @@ pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
     }
     let mut told: Vec<&Document> = documents.iter().collect();
     // What would run comes first.
-    told.sort_by_key(|document| !matches!(document.kind, DocumentKind::Job | DocumentKind::Schedule));
+    told.sort_by_key(|document| {
+        (!document.would_run, !matches!(document.kind, DocumentKind::Job | DocumentKind::Schedule))
+    });
     let about_documents = told.into_iter().flat_map(|document| notes(document, is_shown));
     let notes: Vec<String> = conversion.notes.iter().cloned().chain(about_documents).collect();
     if !notes.is_empty() {

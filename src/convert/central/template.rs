@@ -103,6 +103,16 @@ fn take_cloud_property(content: &Value, found: &mut Map<String, Value>, notes: &
             shown(name)
         )),
     }
+    let bounds = ["minValue", "maxValue", "minLength", "maxLength", "decimalPlaces"];
+    let bounds: Vec<String> =
+        bounds.into_iter().filter(|bound| content.get(bound).is_some()).map(|bound| format!("`{bound}`")).collect();
+    if !bounds.is_empty() {
+        notes.push(format!(
+            "A cloud property has no bounds here: {} of `{}` is not held.",
+            bounds.join(", "),
+            shown(name)
+        ));
+    }
     if content.get("initialValue").is_some() {
         notes.push(format!("The initial value of `{}` has no equal: set it with a `cloudProperty` job.", shown(name)));
     }
