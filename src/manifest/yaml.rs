@@ -60,7 +60,8 @@ pub fn parse(file: FileId, text: &str) -> (Parsed, Diagnostics) {
             Some(Err(error)) => {
                 errors += 1;
                 builder.syntax_error(&error);
-                if errors == SYNTAX_ERRORS_MAX || !matches!(parser.proceed_next_document(), Ok(true)) {
+                let is_last = errors == SYNTAX_ERRORS_MAX || conflict_mark(text).is_some();
+                if is_last || !matches!(parser.proceed_next_document(), Ok(true)) {
                     break;
                 }
             }
@@ -387,6 +388,15 @@ impl<'a> Builder<'a> {
     }
 
     fn syntax_error(&mut self, error: &ScanError) {
+        if let Some((at, mark)) = conflict_mark(self.text) {
+            self.is_complete = false;
+            self.open.clear();
+            let detail = "Git has left the marks of a merge conflict in this file.";
+            let diagnostic = Diagnostic::new(code::YAML_SYNTAX, self.span(Some(at), Some(at + mark.len())), detail);
+            let help = "Decide for one of the two sides, and remove the lines with `<<<<<<<`, `=======` and `>>>>>>>`.";
+            self.diagnostics.push(diagnostic.with_help(help));
+            return;
+        }
         let start = self.span(error.marker().byte_offset(), None).start;
         let span = Span { file: self.file, start, end: start };
         self.is_complete = false;
@@ -414,6 +424,16 @@ impl<'a> Builder<'a> {
         };
         self.diagnostics.push(diagnostic);
     }
+}
+
+/// Returns the first line that git has put before a side of a conflict, and where it is.
+fn conflict_mark(text: &str) -> Option<(usize, &str)> {
+    let mut at = 0;
+    text.split_inclusive('\n').find_map(|line| {
+        let begin = at;
+        at += line.len();
+        line.starts_with("<<<<<<< ").then(|| (begin, line.trim_end()))
+    })
 }
 
 /// Returns what to do when the line at a place, or the one above it, has a colon without the space behind it that makes

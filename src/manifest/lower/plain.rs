@@ -2,7 +2,7 @@
 
 use super::Lowering;
 use crate::diag::{Diagnostic, code, shown};
-use crate::manifest::node::{self, Content, Key, Node};
+use crate::manifest::node::{self, Content, Node};
 
 impl Lowering<'_> {
     /// Warns of plain words that YAML 1.1 reads as something else, and notes numbers that are not sent as they are
@@ -21,8 +21,17 @@ impl Lowering<'_> {
                 return items.for_each(|(at, item)| self.warn_of_plain_words(item, &format!("{pointer}/{at}")));
             }
             Content::Map(entries) => {
-                let below = |key: &Key| format!("{pointer}{}", node::pointer([key.text.as_str()]));
-                return entries.iter().for_each(|(key, node)| self.warn_of_plain_words(node, &below(key)));
+                for (at, (key, node)) in entries.iter().enumerate() {
+                    if node.content == Content::Null && node.span.start == node.span.end {
+                        let before = at.checked_sub(1).map(|before| &entries[before].1);
+                        let (detail, help) = of_nothing(&key.text, before.map(|node| &node.content));
+                        let warning = Diagnostic::new(code::AMBIGUOUS_SCALAR, key.span, detail);
+                        self.diagnostics.push(warning.with_help(help));
+                    }
+                    let below = format!("{pointer}{}", node::pointer([key.text.as_str()]));
+                    self.warn_of_plain_words(node, &below);
+                }
+                return;
             }
         };
         let Some((detail, help)) = warning else { return };
@@ -42,6 +51,23 @@ fn of_null(written: &str) -> Warning {
     let detail = || format!("`{}` is null, which removes a value from a twin.", shown(written));
     let help = || format!("Write `null` to remove it, `\"{}\"` for the text.", shown(written));
     matches!(written, "Null" | "NULL").then(|| (detail(), help()))
+}
+
+/// A key without a value, mostly for want of a space, or because of a comma in a number; `before` is the value in front
+/// of it.
+fn of_nothing(key: &str, before: Option<&Content>) -> (String, String) {
+    let detail = format!("`{}` has no value, which is null and removes it from a twin.", shown(key));
+    let is_number = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
+    let help = match (key.split_once(':'), before) {
+        (Some((name, value)), _) if !name.is_empty() && !value.is_empty() => {
+            format!("Write `{}: {}`, with a space behind the `:`, or `null` to remove it.", shown(name), shown(value))
+        }
+        (None, Some(Content::Number(whole))) if is_number => {
+            format!("Write `{whole}.{key}` for the number, or `null` to remove it.")
+        }
+        _ => "Write `null` to remove it, or the value behind the `:`.".to_string(),
+    };
+    (detail, help)
 }
 
 /// A number whose text is not that of its value: the digits that are gone were those of a version, or of an id.
@@ -99,6 +125,11 @@ mod tests {
         for text in ["1_", "_1", "a_1", "0b", "0b2", "12:30", "note", "offset", "0", "2026-11-20", "1.2.3"] {
             assert_eq!(told(text), None, "{text}");
         }
+        let help = |key: &str, before| of_nothing(key, before).1;
+        assert_eq!(help("mode:on", None), "Write `mode: on`, with a space behind the `:`, or `null` to remove it.");
+        let four = Content::Number(4.into());
+        assert_eq!(help("5", Some(&four)), "Write `4.5` for the number, or `null` to remove it.");
+        assert_eq!(help("5", None), help("mode:", Some(&four)));
         assert!(of_null("Null").is_some() && of_null("null").is_none() && of_null("~").is_none());
     }
 }

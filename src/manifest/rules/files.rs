@@ -187,7 +187,12 @@ fn missing(doc: &Doc, path: &str, span: Span, input: &Input<'_>) -> Box<Diagnost
     let wanted = path.rsplit('/').next();
     let elsewhere = input.entries.keys().map(String::as_str).find(|entry| entry.rsplit('/').next() == wanted);
     match nearest(path, beside).or(elsewhere) {
-        Some(near) => Box::new(diagnostic.with_help(format!("Did you mean `{}`?", shown(&relative(&doc.path, near))))),
+        Some(near) => {
+            let written = relative(&doc.path, near);
+            // The detail has the path from the fleet's folder, and here it is that from the document.
+            let of_tree = if written == path { format!(", which is `{}`", shown(near)) } else { String::new() };
+            Box::new(diagnostic.with_help(format!("Did you mean `{}`{of_tree}?", shown(&written))))
+        }
         None => Box::new(diagnostic),
     }
 }
