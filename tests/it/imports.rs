@@ -98,6 +98,9 @@ fn text_without_a_column_is_a_rejected_row_that_validate_sees() {
         assert!(ran.stderr.contains("line 2 `d-1`: it has text in a column without a name"), "{ran:?}");
         assert!(ran.stderr.contains("line 4 `d-3`: the row has 4 cells, and the header has 3"), "{ran:?}");
     }
+    let ran =
+        self::world("IOTC_DEVICEID,IOTC_DEVICENAME,TAG.a\nd-1,One,x\nd-2,\"Two,x\nd-3,Three,x\n").run(&["validate"]);
+    assert!(ran.stderr.contains("look for a quote that is never closed"), "{ran:?}");
     assert!(refused("IOTC_DEVICEID\na b\n").contains("FF602"));
     assert!(refused("IOTC_DEVICEID\n").contains("has no row"));
 }

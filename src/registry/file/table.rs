@@ -126,6 +126,9 @@ impl<R: Read> CsvTable<R> {
             let why = match other {
                 Some("\t") => ": its cells are separated by tabs, and commas are needed".to_string(),
                 Some(other) => format!(": its cells are separated by `{other}`, and commas are needed"),
+                None if record.iter().any(|cell| cell.contains(&b'\n')) => {
+                    ": a cell of it goes over several lines, so look for a quote that is never closed".to_string()
+                }
                 None => String::new(),
             };
             return Err(format!("the row has {count}, and the header has {}{why}", columns.len()));
