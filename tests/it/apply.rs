@@ -392,6 +392,11 @@ fn events_are_one_object_a_line_with_the_keys_of_job_list() {
     assert_eq!(devices.len(), 4);
     let results = world.run(&["job", "results", "dim"]).expect(0).stdout;
     assert_eq!(results.as_bytes(), world.results()["runs/dim/1/devices-00001.csv"]);
+    // A run that is not there has no table, a header neither.
+    assert_eq!(world.run(&["job", "results", "dim", "--run", "9"]).expect(1).stdout, "");
+    for since in ["1w", "7d"] {
+        assert_eq!(world.run(&["job", "list", "--json", "--since", since]).expect(0).json().len(), list.len());
+    }
 }
 
 #[test]

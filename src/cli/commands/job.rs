@@ -200,7 +200,8 @@ fn write_rows<W: std::io::Write>(
         csv::ErrorKind::Io(error) => fail(error),
         other => fail(std::io::Error::other(format!("{other:?}"))),
     };
-    writer.write_record(SHARD_HEADER).map_err(csv_fail)?;
+    // The header waits for the first row: a run that is not there has no table.
+    let mut has_header = false;
     let mut tell = |caveats: &Caveats| mention(caveats, output);
     devices(environment, choice, &DeviceChoice::default(), &mut tell, &mut |row: Row| {
         // Rows of a running run come from the journal, which keeps the texts of devices unescaped.
@@ -208,9 +209,15 @@ fn write_rows<W: std::io::Write>(
             let text = view::cell(&row, column)?;
             Some(if *column == "device_id" { text } else { defuse(&text).into_owned() })
         };
+        if !std::mem::replace(&mut has_header, true) {
+            writer.write_record(SHARD_HEADER).map_err(csv_fail)?;
+        }
         let cells = SHARD_HEADER.iter().filter_map(cell);
         writer.write_record(cells).map_err(csv_fail)
     })?;
+    if !has_header {
+        writer.write_record(SHARD_HEADER).map_err(csv_fail)?;
+    }
     writer.flush().map_err(fail)
 }
 
@@ -221,9 +228,11 @@ fn stdout_error(source: std::io::Error) -> OpsError {
 fn time_before(text: &str) -> Result<Timestamp, CommandError> {
     let usage = || CommandError::Usage {
         what: format!("`{}` is not a time span", crate::model::text::sanitize_line(text)),
-        help: "Write it as a number and d, h, m or s, such as 30d or 12h.".to_string(),
+        help: "Write it as a number and w, d, h, m or s, such as 4w, 30d or 12h.".to_string(),
     };
-    let span = crate::manifest::parse_duration(text).map_err(|_| usage())?;
+    let weeks = text.strip_suffix('w').and_then(|weeks| weeks.parse::<u64>().ok());
+    let days = weeks.and_then(|weeks| weeks.checked_mul(7)).map(|days| format!("{days}d"));
+    let span = crate::manifest::parse_duration(days.as_deref().unwrap_or(text)).map_err(|_| usage())?;
     let span = SignedDuration::try_from(span).map_err(|_| usage())?;
     SystemClock.now().checked_sub(span).map_err(|_| usage())
 }
