@@ -131,7 +131,7 @@ pub enum DeviceFormat {
 #[derive(Debug, Args)]
 pub struct PageArgs {
     /// At most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Only those whose id comes after this one: the last one of the page before
     #[arg(long, value_name = "ID")]

@@ -291,10 +291,12 @@ fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind) -> Diagnostic 
     let wants_text = words == ["string"];
     let wants_boolean = words.iter().any(|word| word == "boolean");
     match &place.node.content {
-        Content::Number(_) | Content::Bool(_) if wants_text => {
-            diagnostic.with_help("A text is meant here: put it in quotes, and a time needs its unit, such as `30s`.")
-        }
+        Content::Bool(value) if wants_text => diagnostic.with_help(format!("Put it in quotes: `\"{value}\"`.")),
+        Content::Number(number) if wants_text => diagnostic.with_help(format!(
+            "Put it in quotes when it is text: `\"{number}\"`. A time needs its unit: `{number}s`, `{number}m`."
+        )),
         Content::String(text) if wants_boolean => match text.to_lowercase().as_str() {
+            "true" | "false" => diagnostic.with_help(format!("Remove the quotes: `{}`.", text.to_lowercase())),
             "yes" | "on" | "y" => diagnostic.with_help("Write `true`."),
             "no" | "off" | "n" => diagnostic.with_help("Write `false`."),
             _ => diagnostic,

@@ -140,7 +140,7 @@ impl Lowering<'_> {
             }
             Err(WallClockError::Malformed) => (
                 format!("`{}` is not a date with a time of day.", shown(text)),
-                Some(format!("Write it as `{START_EXAMPLE}`.")),
+                Some(last_day(text).unwrap_or_else(|| format!("Write it as `{START_EXAMPLE}`."))),
             ),
         };
         let mut diagnostic = Diagnostic::new(code::SCHEDULE_START, super::span(self.root, "/spec/start"), detail);
@@ -222,7 +222,7 @@ impl Lowering<'_> {
                 Some(head) => {
                     format!("The end is the last day, whatever the time: write `{head}`.")
                 }
-                None => format!("Write it as `{DATE_EXAMPLE}`."),
+                None => last_day(text).unwrap_or_else(|| format!("Write it as `{DATE_EXAMPLE}`.")),
             });
             self.diagnostics.push(diagnostic);
             return None;
@@ -346,6 +346,14 @@ pub(super) fn wall_clock(text: &str) -> Result<DateTime, WallClockError> {
     }
 }
 
+/// Returns the last day of a month, as a sentence, for a text that begins with a later one.
+fn last_day(text: &str) -> Option<String> {
+    let date = text.get(..10).filter(|date| has_shape(date, "dddd-dd-dd"))?;
+    let month = Date::new(date[..4].parse().ok()?, date[5..7].parse().ok()?, 1).ok()?;
+    let day: i8 = date[8..].parse().ok()?;
+    (day > month.days_in_month()).then(|| format!("The last day of that month is `{}`.", month.last_of_month()))
+}
+
 /// Returns true when a text has a digit for each `d` of a shape, and otherwise its characters.
 fn has_shape(text: &str, shape: &str) -> bool {
     let fits = |(c, wanted): (u8, u8)| if wanted == b'd' { c.is_ascii_digit() } else { c == wanted };
@@ -355,6 +363,16 @@ fn has_shape(text: &str, shape: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_behind_the_last_one_of_its_month_is_none() {
+        let told = |day: &str| Some(format!("The last day of that month is `{day}`."));
+        assert_eq!(last_day("2026-11-31T03:00"), told("2026-11-30"));
+        assert_eq!(last_day("2026-02-29"), told("2026-02-28"));
+        for text in ["2028-02-29T25:00", "2026-13-01T03:00", "2026-11-3", "2026-11-3é", "0000-11-00"] {
+            assert_eq!(last_day(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_start_is_a_time_of_a_wall_clock() {
