@@ -323,9 +323,8 @@ pub const PAGE_TIME_OWED: f64 = 1.0;
 pub const PAGE_TIME_OWED_MAX: f64 = 2.0;
 /// How old the copies are that such a visitor gets.
 pub const PAGE_TIME_COPY_AGE: Duration = Duration::from_secs(2);
-/// How long a request waits until its visitor owes less, and how many do.
-pub const PAGE_TIME_WAIT_MAX: Duration = Duration::from_secs(2);
-pub const PAGE_TIME_WAITING_MAX: usize = 16;
+/// Requests of a visitor that wait until it owes less: more are told to come again.
+pub const PAGE_TIME_WAITING_MAX: usize = 4;
 /// How old an answer may be that is given once more to who says that such a copy will do.
 pub const COPY_AGE_MAX: Duration = Duration::from_secs(10);
 /// Such answers that are kept.

@@ -1,7 +1,10 @@
 //! The answer to a request for a page: read on a thread of its own, in the form that was asked for.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use axum::response::Response;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::access::Visitor;
@@ -14,7 +17,7 @@ use super::pages::Page;
 use super::site::Site;
 use super::table::Sink;
 use crate::listen::StatusHandle;
-use crate::model::limits::{COPY_AGE_MAX, PAGE_TIME_COPY_AGE, PAGE_TIME_WAIT_MAX};
+use crate::model::limits::{COPY_AGE_MAX, PAGE_TIME_COPY_AGE};
 use crate::model::text::sanitize_line;
 use crate::ops::Environment;
 
@@ -29,7 +32,11 @@ impl Site {
         if let Err(fault) = asked.only(P::PARAMETERS) {
             return self.fault(&asked, &fault);
         }
+        let (standing, _turn) = self.standing(&asked).await;
         if asked.form == Form::Csv {
+            if matches!(standing, Standing::Out { .. }) {
+                return self.fault(&asked, &out(&asked));
+            }
             let (wanted, name, site) = (asked.clone(), name_of(&asked.path), self.clone());
             let write = move |environment: &Environment, sink: &mut Sink| {
                 write(&site.as_seen_by(environment, &wanted)?, &wanted, sink)
@@ -40,11 +47,14 @@ impl Site {
                 Err(fault) => self.fault(&asked, &fault),
             };
         }
-        let standing = self.standing(&asked).await;
         let (wanted, site) = (asked.clone(), self.clone());
         let read = move |environment: &Environment| {
             // What happens while the page is read is news to it.
             let seq = site.events().map_or(0, |events| events.log.newest());
+            // Others of the visitor were read while it waited for a thread.
+            if matches!(site.standing_now(&wanted), Standing::Out { .. }) {
+                return Err(out(&wanted));
+            }
             let (page, took) = timed(|| {
                 let page = read(&site.as_seen_by(environment, &wanted)?, &wanted, &site)?;
                 Ok(site.page(&wanted, &page, seq))
@@ -71,20 +81,26 @@ impl Site {
         self.copies().answer(&copy_name(&asked), age_max, made).await
     }
 
-    /// Returns what who asks gets, for a wait of a moment when it owes much: a program that reads page after page is
-    /// slowed down by that, and not refused.
-    async fn standing(&self, asked: &Asked) -> Standing {
-        let budgets = &self.gate().budgets;
-        let standing = || match self.has_job_running() {
-            true => budgets.standing(&asked.visitor.payer, Instant::now().into_std()),
-            false => Standing::Fresh,
+    /// Returns the standing of the visitor. One that has used up its time reads one page after the other, and waits when
+    /// it owes much: a program that reads page after page is slowed down by that, and not refused.
+    async fn standing(&self, asked: &Asked) -> (Standing, Option<OwnedMutexGuard<()>>) {
+        let standing = self.standing_now(asked);
+        if standing == Standing::Fresh {
+            return (standing, None);
+        }
+        let Some(turn) = self.gate().budgets.turn(&asked.visitor.payer).await else {
+            return (Standing::Out { ends_in: Duration::ZERO }, None);
         };
-        match standing() {
-            Standing::Out { ends_in } if let Ok(_place) = budgets.waiting.try_acquire() => {
-                tokio::time::sleep(ends_in.min(PAGE_TIME_WAIT_MAX)).await;
-                standing()
-            }
-            found => found,
+        if let Standing::Out { ends_in } = self.standing_now(asked) {
+            tokio::time::sleep(ends_in).await;
+        }
+        (self.standing_now(asked), Some(turn))
+    }
+
+    fn standing_now(&self, asked: &Asked) -> Standing {
+        match self.has_job_running() {
+            true => self.gate().budgets.standing(&asked.visitor.payer, Instant::now().into_std()),
+            false => Standing::Fresh,
         }
     }
 
@@ -133,7 +149,7 @@ impl Site {
     }
 }
 
-/// Returns that a visitor is to wait.
+/// Returns the refusal for a visitor that owes too much.
 fn out(asked: &Asked) -> Fault {
     let (what, help) = ("your pages take more than their share of the processor", "Come again in some seconds.");
     Fault::of(asked.form, StatusCode::TOO_MANY_REQUESTS, what, help)

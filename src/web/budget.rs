@@ -1,20 +1,28 @@
 //! What the pages of a visitor may take of the processor while a job runs. A request tells little about what it costs, so
-//! the time of the thread is counted that has read the page. Who has used up what there is gets copies, and then waits:
-//! however often somebody asks, the job goes on beside it.
+//! the time of the thread is counted that has read the page. A visitor who has used it up gets copies, and later has to
+//! wait: however often somebody asks, the job goes on beside it. Downloads are not counted, since there are few at once.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::model::buckets::Buckets;
 use crate::model::limits::{PAGE_TIME, PAGE_TIME_OWED, PAGE_TIME_OWED_MAX, PAGE_TIME_WAITING_MAX};
 
 /// The time that is left of each visitor, in seconds.
+#[derive(Default)]
 pub struct Budgets {
     left: Mutex<Buckets<String>>,
-    /// The requests that wait until their visitors owe less.
-    pub waiting: Semaphore,
+    /// Who has used up its time reads one page after the other.
+    turns: Mutex<BTreeMap<String, Arc<Turn>>>,
+}
+
+type Turn = tokio::sync::Mutex<()>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a visitor gets.
@@ -26,12 +34,6 @@ pub enum Standing {
     Copies,
     /// What was read a moment ago, and nothing else.
     Out { ends_in: Duration },
-}
-
-impl Default for Budgets {
-    fn default() -> Budgets {
-        Budgets { left: Mutex::default(), waiting: Semaphore::new(PAGE_TIME_WAITING_MAX) }
-    }
 }
 
 impl Budgets {
@@ -55,9 +57,24 @@ impl Budgets {
         self.with(who, now, |left| *left = (*left - took.as_secs_f64()).max(least.min(*left)));
     }
 
+    /// Waits for the turn of a request, which lasts until the guard is dropped; `None` when too many requests of the
+    /// visitor wait already.
+    pub async fn turn(&self, who: &str) -> Option<OwnedMutexGuard<()>> {
+        let turn = {
+            let mut turns = lock(&self.turns);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            let turn = turns.entry(who.to_string()).or_default();
+            // One is of the map, and one of the request that has its turn.
+            if Arc::strong_count(turn) >= PAGE_TIME_WAITING_MAX + 2 {
+                return None;
+            }
+            Arc::clone(turn)
+        };
+        Some(turn.lock_owned().await)
+    }
+
     fn with<T>(&self, who: &str, now: Instant, see: impl FnOnce(&mut f64) -> T) -> T {
-        let mut budgets = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        see(budgets.left(who.to_string(), PAGE_TIME, now))
+        see(lock(&self.left).left(who.to_string(), PAGE_TIME, now))
     }
 }
 
@@ -108,6 +125,24 @@ mod tests {
         assert!(matches!(standing(9), Standing::Out { .. }));
         assert_eq!(budgets.standing("ann", begin + ends_in), Standing::Copies);
         assert_eq!(standing(21), Standing::Fresh);
+    }
+
+    #[tokio::test]
+    async fn requests_of_a_visitor_have_turns_and_only_some_wait() {
+        use futures_util::FutureExt as _;
+
+        let budgets = Budgets::default();
+        let first = budgets.turn("ann").await.unwrap();
+        let mut waiting: Vec<_> = (0..PAGE_TIME_WAITING_MAX).map(|_| Box::pin(budgets.turn("ann"))).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()));
+        assert!(budgets.turn("ann").await.is_none(), "too many wait");
+        assert!(budgets.turn("bob").await.is_some(), "another visitor has its own");
+        drop(first);
+        let next = waiting.remove(0).await.unwrap();
+        assert!(waiting[0].as_mut().now_or_never().is_none());
+        drop((next, waiting));
+        assert!(budgets.turn("bob").await.is_some());
+        assert_eq!(lock(&budgets.turns).len(), 1, "who waits no more is forgotten");
     }
 
     #[cfg(unix)]

@@ -1,8 +1,8 @@
 //! Answers that are given more than once: to those who say that a copy of some seconds will do.
 //!
 //! A request says so with `Cache-Control: max-age=N` (RFC 9111, 5.2.1.1), as the script of a live page does. When a
-//! person has it open often, a page is read once a second for all, not each time. Who does not say so gets what
-//! is read for it alone, after it asked.
+//! person has it open often, a page is read once a second for all, not each time. A request that does not say so gets
+//! what is read for it alone, after it asked; only that of a visitor who has used up its time gets a copy as well.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,8 +40,6 @@ enum Part {
     Make(watch::Sender<Option<Arc<Copy>>>),
     /// Take the one that is made.
     Wait(watch::Receiver<Option<Arc<Copy>>>),
-    /// Make one for itself.
-    Alone,
 }
 
 impl Copies {
@@ -50,7 +48,6 @@ impl Copies {
     pub async fn answer(&self, name: &str, age: Duration, make: impl Future<Output = Response>) -> Response {
         loop {
             match self.part(name, age) {
-                Part::Alone => return make.await,
                 Part::Make(sender) => return self.made(name, sender, make.await).await,
                 Part::Wait(mut copy) => {
                     // Who was to make it may have gone: then somebody else does.
@@ -71,8 +68,13 @@ impl Copies {
         slots.retain(|_, slot| now.duration_since(slot.began) <= COPY_AGE_MAX);
         match slots.get(name) {
             Some(slot) if now.duration_since(slot.began) <= age => return Part::Wait(slot.copy.clone()),
-            None if slots.len() >= COPIES_MAX => return Part::Alone,
-            Some(_) | None => {}
+            Some(_) => {}
+            // The oldest one makes room: who waits for it has it already.
+            None if slots.len() >= COPIES_MAX => {
+                let oldest = slots.iter().min_by_key(|(_, slot)| slot.began).map(|(name, _)| name.clone());
+                oldest.into_iter().for_each(|name| drop(slots.remove(&name)));
+            }
+            None => {}
         }
         // One that is too old is still waited for by those who came before.
         let (sender, copy) = watch::channel(None);
@@ -162,6 +164,12 @@ mod tests {
         // It is older than that.
         assert_eq!(text(ask("a", Duration::from_millis(50)).await).await, "3");
         assert_eq!(text(ask("a", LONG).await).await, "3");
+        // Many others push it out.
+        for n in 0..COPIES_MAX {
+            copies.answer(&format!("page {n}"), LONG, async { "one".into_response() }).await;
+        }
+        assert_eq!(copies.lock().len(), COPIES_MAX);
+        assert_eq!(text(ask("a", LONG).await).await, "4");
     }
 
     #[tokio::test]
