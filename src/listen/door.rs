@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 
-/// How long others gather behind connections that were refused: the system keeps hundreds.
+/// How long others gather behind connections that were refused: the system keeps 128 (the backlog of std).
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A listener.

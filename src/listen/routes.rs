@@ -82,7 +82,8 @@ async fn with_security_headers(mut response: Response) -> Response {
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        // What refuses may be a page, with headers of its own.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

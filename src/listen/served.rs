@@ -112,7 +112,13 @@ pub async fn serve(
                 Ok((stream, peer)) => {
                     let acceptor = tls.as_ref().map(|tls| tls());
                     let (router, places) = (router.clone(), Arc::clone(&places));
-                    let Ok(stream) = of_runtime(stream) else { continue };
+                    let stream = match of_runtime(stream) {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            tracing::warn!(target: LOG_TARGET, %error, "a connection cannot be served");
+                            continue;
+                        }
+                    };
                     let connection = connections.spawn(accept(stream, Peer(peer), acceptor, router, places));
                     open.push_back((Instant::now(), connection));
                 }

@@ -38,6 +38,7 @@ impl Site {
             routes
                 .layer(from_fn_with_state(site.clone(), guard::operators_alone))
                 .layer(from_fn_with_state(site.clone(), guard::guard))
+                .layer(map_response(with_security_headers))
         };
         matches!(self.gate().access, Access::Named { .. }).then(|| Arc::new(guarded) as Operators)
     }
