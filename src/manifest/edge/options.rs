@@ -131,10 +131,8 @@ pub fn check(settings: &Members<'_>, trail: &Trail, parts: &[&String], found: &m
     if text.trim().is_empty() || text.trim().eq_ignore_ascii_case("null") {
         return;
     }
-    let read = serde_json::from_str::<Value>(&text).or_else(|error| {
-        // The agent is not as strict.
-        serde_json::from_str(&as_the_agent_reads(&text)).map_err(|_| error)
-    });
+    // The agent is not as strict.
+    let read = serde_json::from_str::<Value>(&text).or_else(|_| serde_json::from_str(&as_the_agent_reads(&text)));
     let problem = match read {
         Ok(Value::Object(options)) => return check_members(&options, &trail, found),
         Ok(other) => format!("Its text is {} as JSON, and an object is needed.", described(&other)),
@@ -145,7 +143,7 @@ pub fn check(settings: &Members<'_>, trail: &Trail, parts: &[&String], found: &m
 
 fn check_members(options: &Map<String, Value>, trail: &Trail, found: &mut Problems) {
     if let Some((path, needed, value)) = misfit(options, &CONTAINER, "") {
-        let message = format!("`{}` in it is {}, and {needed} is needed.", shown(&path), described(&value));
+        let message = format!("`{}` of the options is {}, and {needed} is needed.", shown(&path), described(&value));
         found.push(trail.value(code::EDGE_AGENT, &message));
     }
 }
@@ -160,6 +158,8 @@ fn misfit(members: &Map<String, Value>, known: &[(&str, Shape)], path: &str) -> 
 
 fn misfit_of(value: &Value, shape: Shape, path: &str) -> Option<(String, &'static str, Value)> {
     let needed = match (shape, value) {
+        // Json.NET reads empty text as null where no text is meant.
+        (_, Value::String(text)) if text.is_empty() => return None,
         (_, Value::Null) | (Scalar, Value::String(_) | Value::Number(_) | Value::Bool(_)) => return None,
         (Object, Value::Object(_)) => return None,
         (Host, Value::Object(members)) => return misfit(members, &HOST, &format!("{path}.")),
@@ -180,8 +180,8 @@ fn misfit_of(value: &Value, shape: Shape, path: &str) -> Option<(String, &'stati
     Some((path.to_string(), needed, value.clone()))
 }
 
-/// Returns JSON without what Json.NET, which the agent reads with, takes beyond it: comments, text in single quotes, a
-/// comma behind the last member, and no-break spaces.
+/// Returns JSON without what Json.NET, which the agent reads with, takes beyond it: comments, text in single quotes, names
+/// without quotes, line breaks in text, a comma behind the last member, and no-break spaces. Places stay mostly.
 fn as_the_agent_reads(text: &str) -> String {
     let mut strict = String::with_capacity(text.len());
     let (mut letters, mut quote) = (text.chars(), None);
@@ -200,13 +200,26 @@ fn as_the_agent_reads(text: &str) -> String {
                 strict.push('"');
             }
             (Some(_), '"') => strict.push_str("\\\""),
+            (Some(_), '\n' | '\r' | '\t') => strict.extend(letter.escape_default()),
             (None, '"' | '\'') => {
                 quote = Some(letter);
                 strict.push('"');
             }
-            (None, '/') if rest.starts_with(['/', '*']) => letters = behind_comment(rest).chars(),
+            (None, '/') if rest.starts_with(['/', '*']) => {
+                let behind = behind_comment(rest);
+                let comment = &rest[..rest.len() - behind.len()];
+                strict.extend(comment.chars().map(|letter| if letter == '\n' { '\n' } else { ' ' }));
+                letters = behind.chars();
+            }
+            (None, _) if letter.is_alphabetic() || letter == '_' || letter == '$' => {
+                let end = rest.find(|letter: char| !(letter.is_alphanumeric() || "_$".contains(letter)));
+                let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                let mark = if behind.trim_start().starts_with(':') { "\"" } else { "" };
+                strict.push_str(&format!("{mark}{letter}{word}{mark}"));
+                letters = behind.chars();
+            }
             (None, '\u{a0}') => strict.push(' '),
-            (None, ',') if is_last(rest) => {}
+            (None, ',') if is_last(rest) => strict.push(' '),
             _ => strict.push(letter),
         }
     }
@@ -215,8 +228,10 @@ fn as_the_agent_reads(text: &str) -> String {
 
 /// Returns what is behind a comment, of which the first letter was read.
 fn behind_comment(rest: &str) -> &str {
-    let end = if rest.starts_with('*') { "*/" } else { "\n" };
-    rest[1..].split_once(end).map_or("", |(_, behind)| behind)
+    match rest.strip_prefix('*') {
+        Some(comment) => comment.split_once("*/").map_or("", |(_, behind)| behind),
+        None => rest.find(['\r', '\n']).map_or("", |end| &rest[end..]),
+    }
 }
 
 /// Returns true behind the comma of a last member.

@@ -128,27 +128,37 @@ fn the_agent_is_looked_through() {
         "{\u{a0}\"Env\": []}",
         "{'Env': ['a=\"b\"', \"it's\", 'it\\'s'] /* ], */, // {\n} // end",
         "{\"hostConfig\": {\"Binds\": null, \"Memory\": \"1\", \"PortBindings\": {\"80/tcp\": [{\"HostPort\": 80}]}}}",
+        "{HostConfig: {Binds: '', Privileged: true, $a_1: null}, Cmd: \"\"}",
+        "{\"Env\": [\"a\nb\"], // c\r \"Tty\": true}",
         "{\"HostConfig\": {\"Unknown\": [], \"Devices\": [{\"PathOnHost\": \"/dev/i2c-1\"}]}, \"Labels\": {\"a\": 1}}",
     ] {
         assert_eq!(said(&of("modules/filter/settings/createOptions"), json!(options)), [], "{options}");
     }
     for (options, what) in [
-        ("{\"HostConfig\": {\"Binds\": \"/a:/b\"}}", "`HostConfig.Binds` in it is text, and a list is needed."),
-        ("{\"Env\": {\"A\": \"b\"}}", "`Env` in it is an object, and a list is needed."),
-        ("{\"HostConfig\": []}", "`HostConfig` in it is a list, and an object is needed."),
+        (
+            "{\"HostConfig\": {\"Binds\": \"/a:/b\"}}",
+            "`HostConfig.Binds` of the options is text, and a list is needed.",
+        ),
+        ("{\"Env\": {\"A\": \"b\"}}", "`Env` of the options is an object, and a list is needed."),
+        ("{\"HostConfig\": []}", "`HostConfig` of the options is a list, and an object is needed."),
         (
             "{\"hostconfig\": {\"PortBindings\": {\"80/tcp\": {\"HostPort\": \"80\"}}}}",
-            "PortBindings.80/tcp` in it is an object",
+            "PortBindings.80/tcp` of the options is an object",
         ),
-        ("{\"HostConfig\": {\"Mounts\": [\"/a\"]}}", "`HostConfig.Mounts[0]` in it is text, and an object is needed."),
-        ("{\"ExposedPorts\": [\"80/tcp\"]}", "`ExposedPorts` in it is a list, and an object is needed."),
+        (
+            "{\"HostConfig\": {\"Mounts\": [\"/a\"]}}",
+            "`HostConfig.Mounts[0]` of the options is text, and an object is needed.",
+        ),
+        ("{\"ExposedPorts\": [\"80/tcp\"]}", "`ExposedPorts` of the options is a list, and an object is needed."),
         ("{\"Hostname\": {}}", "text, a number or a boolean is needed."),
     ] {
         refuses(&of("modules/filter/settings/createOptions"), json!(options), agent, what);
     }
-    refuses(&of("modules/filter/settings/createOptions"), json!({"Cmd": "run"}), agent, "`Cmd` in it is text");
+    refuses(&of("modules/filter/settings/createOptions"), json!({"Cmd": "run"}), agent, "`Cmd` of the options is text");
     refuses(&of("modules/filter/settings/createOptions"), json!("{\"a\": 1,,}"), agent, "not valid JSON");
     refuses(&of("modules/filter/settings/createOptions"), json!("{\"a\": 1 /* }"), agent, "not valid JSON");
+    let late = "// fine\n{\n'a': 1\n'b': 2}";
+    refuses(&of("modules/filter/settings/createOptions"), json!(late), agent, "at line 4");
     refuses(&of("modules/filter/settings/createOptions02"), json!("x"), agent, "`createOptions` is missing");
     refuses(&of("modules/camera/settings/createOptions03"), json!("x"), agent, "`createOptions02` is missing");
     refuses(&of("modules/camera/settings/createOptions"), json!("{"), agent, "not valid JSON");
