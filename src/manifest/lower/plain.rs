@@ -24,7 +24,10 @@ impl Lowering<'_> {
                 for (at, (key, node)) in entries.iter().enumerate() {
                     if node.content == Content::Null && node.span.start == node.span.end {
                         let before = at.checked_sub(1).map(|before| &entries[before].1);
-                        let (detail, help) = of_nothing(&key.text, before.map(|node| &node.content));
+                        let is_next = |node: &&Node| self.text.get(node.span.end..key.span.start) == Some(",");
+                        let number =
+                            before.filter(is_next).and_then(|node| self.text.get(node.span.start..node.span.end));
+                        let (detail, help) = of_nothing(&key.text, number);
                         let warning = Diagnostic::new(code::AMBIGUOUS_SCALAR, key.span, detail);
                         self.diagnostics.push(warning.with_help(help));
                     }
@@ -53,18 +56,17 @@ fn of_null(written: &str) -> Warning {
     matches!(written, "Null" | "NULL").then(|| (detail(), help()))
 }
 
-/// A key without a value, mostly for want of a space, or because of a comma in a number; `before` is the value in front
-/// of it.
-fn of_nothing(key: &str, before: Option<&Content>) -> (String, String) {
-    let detail = format!("`{}` has no value, which is null and removes it from a twin.", shown(key));
-    let is_number = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
-    let help = match (key.split_once(':'), before) {
+/// A key without a value, mostly for want of a space, or because of a comma in a number; `before` is the text of the value
+/// that a comma alone keeps apart from it.
+fn of_nothing(key: &str, before: Option<&str>) -> (String, String) {
+    let detail = format!("`{}` has no value: it is null, which removes a value from a twin.", shown(key));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let help = match (key.split_once(':'), before.filter(|before| is_number(before) && is_number(key))) {
         (Some((name, value)), _) if !name.is_empty() && !value.is_empty() => {
             format!("Write `{}: {}`, with a space behind the `:`, or `null` to remove it.", shown(name), shown(value))
         }
-        (None, Some(Content::Number(whole))) if is_number => {
-            format!("Write `{whole}.{key}` for the number, or `null` to remove it.")
-        }
+        (None, Some(whole)) if key.len() == 3 => format!("Write `{whole}{key}` or `{whole}.{key}` for the number."),
+        (None, Some(whole)) => format!("Write `{whole}.{key}` for the number, or `null` to remove it."),
         _ => "Write `null` to remove it, or the value behind the `:`.".to_string(),
     };
     (detail, help)
@@ -127,9 +129,11 @@ mod tests {
         }
         let help = |key: &str, before| of_nothing(key, before).1;
         assert_eq!(help("mode:on", None), "Write `mode: on`, with a space behind the `:`, or `null` to remove it.");
-        let four = Content::Number(4.into());
-        assert_eq!(help("5", Some(&four)), "Write `4.5` for the number, or `null` to remove it.");
-        assert_eq!(help("5", None), help("mode:", Some(&four)));
+        assert_eq!(help("5", Some("4")), "Write `4.5` for the number, or `null` to remove it.");
+        assert_eq!(help("000", Some("1")), "Write `1000` or `1.000` for the number.");
+        for (key, before) in [("mode:", Some("4")), ("5", Some("4.5")), ("5", Some("a")), ("a", Some("4"))] {
+            assert_eq!(help(key, before), help("5", None), "{key} {before:?}");
+        }
         assert!(of_null("Null").is_some() && of_null("null").is_none() && of_null("~").is_none());
     }
 }
