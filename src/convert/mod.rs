@@ -210,14 +210,16 @@ fn notes(values: &[Parsed]) -> Vec<String> {
 
 /// Returns a note when pages are numbered, and some between them are missing.
 fn gap(pages: &[&Parsed]) -> Option<String> {
-    let mut numbers: Vec<(&str, u64)> = pages.iter().filter_map(|file| numbered(&file.name)).collect();
+    let mut numbers: Vec<(&str, u64, &str)> = pages
+        .iter()
+        .filter_map(|file| numbered(&file.name).map(|(stem, number)| (stem, number, &*file.name)))
+        .collect();
     numbers.sort_unstable();
-    let pair = numbers.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[1].1 > pair[0].1 + 1)?;
-    let [(stem, before), (_, behind)] = *pair else { return None };
+    let pair = numbers.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[1].1.abs_diff(pair[0].1) > 1)?;
+    let [(_, _, before), (_, _, behind)] = *pair else { return None };
     Some(format!(
-        "{stem}{behind}.json: there is no {stem}{}.json before it, and a page that leads on is followed by the next one: \
-         what is on it is not converted.",
-        before + 1
+        "{behind}: the page before it is not in the input, since {before} is followed by it: what is on the missing page \
+         is not converted."
     ))
 }
 

@@ -89,8 +89,8 @@ impl JobDraft<'_> {
                 format!("{split} It starts when `{before}` has completed, and not when that is canceled or fails.")
             }
             (None, Some(before)) => format!(
-                "{split} It starts when `{before}` has completed, and not when that is canceled or fails. One that is \
-                 marked as done has completed: name this job beside it."
+                "{split} It starts when `{before}` has completed, and not when that is canceled or fails. \
+                 `adopt --mark-done` of that job alone would start this one: mark both."
             ),
             (None, None) => split,
         }

@@ -404,7 +404,8 @@ fn what_was_asked_for_is_desired_and_what_a_device_said_is_reported() {
     }});
     let made = convert_value(&json!([template, device("g-1"), device("g-2"), properties]));
     assert!(made.refusals.is_empty(), "{:?}", made.refusals);
-    let note = "A cloud property has no bounds here: `minValue`, `decimalPlaces` of `limit` is not held.";
+    let note =
+        "fleetform does not check the bounds of cloud properties: those of `limit` are `minValue`, `decimalPlaces`.";
     let of_template = made.documents.iter().flat_map(|document| &document.notes).filter(|found| *found == note);
     assert_eq!(of_template.count(), 1);
     let import = made.documents.iter().find(|document| document.path.starts_with("imports/")).unwrap();
@@ -433,5 +434,8 @@ fn a_page_that_is_missing_is_told() {
     let last = notes(&[page(10, true), page(8, true), page(9, true)]);
     assert!(last.len() == 1 && last[0].starts_with("app/devices-10.json: all 3 pages"), "{last:?}");
     let between = notes(&[page(9, true), page(12, false)]);
-    assert!(between.len() == 1 && between[0].contains("there is no app/devices-10.json before it"), "{between:?}");
+    assert!(
+        between.len() == 1 && between[0].starts_with("app/devices-12.json: the page before it is not"),
+        "{between:?}"
+    );
 }

@@ -55,9 +55,11 @@ pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
     let notes: Vec<String> = conversion.notes.iter().cloned().chain(about_documents).collect();
     if !notes.is_empty() {
         output.say(&format!("{}:", counted(notes.len() as u64, "note")));
-        notes.iter().take(NOTES_SHOWN).for_each(|note| output.say(&format!("  {note}")));
-        if notes.len() > NOTES_SHOWN {
-            output.say(&format!("  … {} more, which stand in the documents too", notes.len() - NOTES_SHOWN));
+        // Those about files stand nowhere else.
+        let shown = NOTES_SHOWN.max(conversion.notes.len());
+        notes.iter().take(shown).for_each(|note| output.say(&format!("  {note}")));
+        if notes.len() > shown {
+            output.say(&format!("  … {} more, which stand in the documents too", notes.len() - shown));
         }
     }
     for (what, places) in alike(&conversion.refusals) {

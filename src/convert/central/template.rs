@@ -108,9 +108,9 @@ fn take_cloud_property(content: &Value, found: &mut Map<String, Value>, notes: &
         bounds.into_iter().filter(|bound| content.get(bound).is_some()).map(|bound| format!("`{bound}`")).collect();
     if !bounds.is_empty() {
         notes.push(format!(
-            "A cloud property has no bounds here: {} of `{}` is not held.",
-            bounds.join(", "),
-            shown(name)
+            "fleetform does not check the bounds of cloud properties: those of `{}` are {}.",
+            shown(name),
+            bounds.join(", ")
         ));
     }
     if content.get("initialValue").is_some() {
