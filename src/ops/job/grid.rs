@@ -132,15 +132,15 @@ impl History<'_> {
         }
         let first = self.shard_with(record, Bound::Included(device_id))?;
         self.published_rows_from(record, (first, Bound::Included(device_id)), &mut |row| {
-            if row.device_id == device_id {
-                found = Some(row);
-            }
+            found = Some(row);
             ControlFlow::Break(())
         })?;
-        if found.is_some() {
-            return Ok(Some(found));
-        }
         // Results that keep failures only have nothing else: any other row says that they have all devices.
+        match found.take() {
+            Some(row) if row.device_id == device_id => return Ok(Some(Some(row))),
+            Some(row) if row.status != DeviceStatus::Failed => return Ok(None),
+            Some(_) | None => {}
+        }
         let (mut has_all, mut behind) = (false, 0);
         self.published_rows_from(record, (first, Bound::Unbounded), &mut |row| {
             has_all |= row.status != DeviceStatus::Failed;
