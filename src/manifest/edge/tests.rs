@@ -122,6 +122,13 @@ fn the_agent_is_looked_through() {
     );
     refuses(&of("modules/camera/settings/image"), json!("x/a:1:2"), agent, "two `:`");
     assert_eq!(said(&of("modules/camera/settings/image"), json!("x/a:1 ")), []);
+    refuses(&of("modules/filter"), json!("none"), agent, "An object is needed, and this is text.");
+}
+
+#[test]
+fn create_options_are_what_the_agent_reads() {
+    let agent = code::EDGE_AGENT;
+    let of = |path: &str| format!("/$edgeAgent/properties.desired/{path}");
     for options in [
         "null",
         "{\"Env\": [\"a,]\\\"\",],}",
@@ -165,7 +172,6 @@ fn the_agent_is_looked_through() {
     refuses(&of("modules/camera/settings/createOptions"), json!({}), agent, "not an object");
     refuses(&of("modules/camera/settings/createOptions01"), json!(2), agent, "part of the text");
     refuses(&of("modules/filter/settings/createOptions"), json!("[]"), agent, "a list as JSON");
-    refuses(&of("modules/filter"), json!("none"), agent, "An object is needed, and this is text.");
 }
 
 #[test]
