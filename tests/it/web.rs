@@ -676,6 +676,8 @@ fn a_stop_that_the_daemon_would_not_see_is_refused() {
         String::from_utf8(output.stdout).unwrap().trim().to_string()
     };
     let followed = git(&["branch", "--show-current"]);
+    // It listens before it knows which branch it follows: the one that is checked out then.
+    crate::servers::wait_until("it follows a branch", || served.ask("/readyz", &[]).status == 200);
     git(&["checkout", "-q", "-b", "topic"]);
     let before = world.head();
     let stop = || {
