@@ -130,26 +130,23 @@ impl History<'_> {
             self.journaled_rows_in(&run, &ids, ordinal..ordinal + 1, &mut |row| found = Some(row))?;
             return Ok(Some(found));
         }
-        let first = self.shard_with(record, Bound::Included(device_id))?;
-        self.published_rows_from(record, (first, Bound::Included(device_id)), &mut |row| {
-            found = Some(row);
-            ControlFlow::Break(())
-        })?;
         // Results that keep failures only have nothing else: any other row says that they have all devices.
-        match found.take() {
-            Some(row) if row.device_id == device_id => return Ok(Some(Some(row))),
-            Some(row) if row.status != DeviceStatus::Failed => return Ok(None),
-            Some(_) | None => {}
-        }
         let (mut has_all, mut behind) = (false, 0);
+        let first = self.shard_with(record, Bound::Included(device_id))?;
         self.published_rows_from(record, (first, Bound::Unbounded), &mut |row| {
             has_all |= row.status != DeviceStatus::Failed;
             behind += u32::from(row.device_id.as_str() > device_id);
-            match (behind > 0 && has_all) || behind == CHUNK {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if row.device_id == device_id {
+                found = Some(row);
             }
+            if found.is_some() || (behind > 0 && has_all) || behind == CHUNK {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         })?;
+        if found.is_some() {
+            return Ok(Some(found));
+        }
         if has_all {
             return Ok(None);
         }
