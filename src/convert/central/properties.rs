@@ -1,8 +1,6 @@
 //! The properties of IoT Central devices, as the data plane answers `GET /devices/{id}/properties` and, before
 //! 2022-07-31, `GET /devices/{id}/cloudProperties`: they go into the import of their device.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use super::template::root_of;
@@ -87,8 +85,8 @@ impl Sections {
         let of = |name: &str| metadata.and_then(|metadata| metadata.get(name));
         // What was asked for and never answered stands in the metadata alone.
         let asked = metadata.into_iter().flatten().filter(|(_, value)| value.get("desiredValue").is_some());
-        let names: BTreeSet<&String> = members.keys().filter(|name| !name.starts_with('$')).collect();
-        for name in names.into_iter().chain(asked.map(|(name, _)| name).filter(|name| !members.contains_key(*name))) {
+        let unanswered = asked.map(|(name, _)| name).filter(|name| !members.contains_key(*name));
+        for name in members.keys().filter(|name| !name.starts_with('$')).chain(unanswered) {
             let value = members.get(name);
             let place: Vec<String> = path.iter().chain([name]).cloned().collect();
             let root = template.and_then(|template| root_of(template, &place));
@@ -101,8 +99,8 @@ impl Sections {
             }
             let desired = of(name).and_then(|metadata| metadata.get("desiredValue"));
             self.is_guessed |= root.is_none() && desired.is_none();
-            // Beside what was asked for, the value is what the device answered; so it is where nobody asked, which only
-            // metadata tells.
+            // A value beside `desiredValue` is what the device answered. So is a value whose metadata has no
+            // `desiredValue`: nobody asked for it.
             let is_answer = desired.is_some() || (root == Some(Root::Desired) && of(name).is_some());
             match root.or(desired.map(|_| Root::Desired)) {
                 Some(Root::Cloud) => value.into_iter().for_each(|value| set(&mut self.cloud, &place, value.clone())),

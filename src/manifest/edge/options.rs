@@ -1,9 +1,10 @@
-//! The options that a container is created with: JSON, mostly as text that may be cut into parts, as the agent reads it.
+//! The options that a container is created with, as the agent reads them: JSON, mostly as text, which may be cut into
+//! parts.
 //!
 //! The members are those of `POST /containers/create` of the Docker Engine API
-//! (<https://docs.docker.com/reference/api/engine/>). The agent reads them into types (Docker.DotNet) with Json.NET, which
-//! takes one scalar for another, names in any case, and members that it does not know; a list for an object and the like
-//! stop the whole deployment.
+//! (<https://docs.docker.com/reference/api/engine/>). The agent reads them into types (Docker.DotNet) with Json.NET.
+//! That takes one scalar for another, names in any case, and members that it does not know. A list in place of an
+//! object, and the like, stop the whole deployment.
 
 use serde_json::{Map, Value};
 
@@ -142,21 +143,29 @@ pub fn check(settings: &Members<'_>, trail: &Trail, parts: &[&String], found: &m
 }
 
 fn check_members(options: &Map<String, Value>, trail: &Trail, found: &mut Problems) {
-    if let Some((path, needed, value)) = misfit(options, &CONTAINER, "") {
-        let message = format!("`{}` of the options is {}, and {needed} is needed.", shown(&path), described(&value));
+    if let Some(Misfit { path, needed, is }) = misfit(options, &CONTAINER, "") {
+        let message = format!("`{}` of the options is {}, and {needed} is needed.", shown(&path), is);
         found.push(trail.value(code::EDGE_AGENT, &message));
     }
 }
 
-/// Returns the first member that has not the shape that it needs: its path, what is needed, and what it is.
-fn misfit(members: &Map<String, Value>, known: &[(&str, Shape)], path: &str) -> Option<(String, &'static str, Value)> {
+/// A member that has not the shape that it needs.
+struct Misfit {
+    path: String,
+    needed: &'static str,
+    /// What it is instead.
+    is: &'static str,
+}
+
+/// Returns the first misfit among some members.
+fn misfit(members: &Map<String, Value>, known: &[(&str, Shape)], path: &str) -> Option<Misfit> {
     members.iter().find_map(|(name, value)| {
         let (_, shape) = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         misfit_of(value, *shape, &format!("{path}{name}"))
     })
 }
 
-fn misfit_of(value: &Value, shape: Shape, path: &str) -> Option<(String, &'static str, Value)> {
+fn misfit_of(value: &Value, shape: Shape, path: &str) -> Option<Misfit> {
     let needed = match (shape, value) {
         // Json.NET reads empty text as null where no text is meant.
         (_, Value::String(text)) if text.is_empty() => return None,
@@ -177,11 +186,12 @@ fn misfit_of(value: &Value, shape: Shape, path: &str) -> Option<(String, &'stati
         (Scalars | Objects, _) => "a list",
         (Object | Host | OfScalars | OfObjects, _) => "an object",
     };
-    Some((path.to_string(), needed, value.clone()))
+    Some(Misfit { path: path.to_string(), needed, is: described(value) })
 }
 
-/// Returns JSON without what Json.NET, which the agent reads with, takes beyond it: comments, text in single quotes, names
-/// without quotes, line breaks in text, a comma behind the last member, and no-break spaces. Places stay mostly.
+/// Returns JSON without what Json.NET, which the agent reads with, takes beyond it: comments, text in single quotes,
+/// names without quotes, line breaks in text, a comma behind the last member, and no-break spaces. Lines stay where
+/// they are.
 fn as_the_agent_reads(text: &str) -> String {
     let mut strict = String::with_capacity(text.len());
     let (mut letters, mut quote) = (text.chars(), None);
