@@ -218,8 +218,8 @@ fn gap(pages: &[&Parsed]) -> Option<String> {
     let pair = numbers.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[1].1.abs_diff(pair[0].1) > 1)?;
     let [(_, _, before), (_, _, behind)] = *pair else { return None };
     Some(format!(
-        "{behind}: the page before it is not in the input, since {before} is followed by it: what is on the missing page \
-         is not converted."
+        "{behind}: the page before it is not in the input, where {before} comes next before it. What is on the missing \
+         page is not converted."
     ))
 }
 

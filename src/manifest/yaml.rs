@@ -393,8 +393,8 @@ impl<'a> Builder<'a> {
             self.open.clear();
             let detail = "Git has left the marks of a merge conflict in this file.";
             let diagnostic = Diagnostic::new(code::YAML_SYNTAX, self.span(Some(at), Some(at + mark.len())), detail);
-            let help = "Keep what is right of both sides, and remove the lines of marks: `<<<<<<<`, `|||||||`, `=======` \
-                        and `>>>>>>>`.";
+            let help = "Keep what is right of both sides, and remove the lines of marks: `<<<<<<<`, `|||||||`, \
+                        `=======` and `>>>>>>>`.";
             self.diagnostics.push(diagnostic.with_help(help));
             return;
         }

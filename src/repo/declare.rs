@@ -214,8 +214,8 @@ impl Repo {
         PathBuf::from(format!("{}{path}", self.prefix))
     }
 
-    /// Puts files into the index and the work tree. A file that somebody has staged keeps its entry in the index, and one
-    /// that somebody has edited keeps its content.
+    /// Puts files into the index and the work tree. A file that somebody has staged keeps its entry in the index, and
+    /// one that somebody has edited keeps its content.
     fn check_out(&self, branch: BranchMove, files: &[DeclaredFile], writer: &mut Writer) -> Result<(), RepoError> {
         let fail = |e| RepoError::git("check out the files", self.repository.path(), e);
         let tree = self.repository.find_commit(branch.from).and_then(|commit| commit.tree()).map_err(fail)?;
@@ -285,8 +285,8 @@ impl Repo {
         })
     }
 
-    /// Restores the files that a move changed, as the branch has them at `tip`. A file that somebody has staged or edited
-    /// since keeps that. The mark is kept when this fails, so that the next writer tries it again.
+    /// Restores the files that a move changed, as the branch has them at `tip`. A file that somebody has staged or
+    /// edited since keeps that. The mark is kept when this fails, so that the next writer tries it again.
     fn take_back_of(&self, moved: BranchMove, tip: Oid, writer: &mut Writer) -> Result<(), RepoError> {
         let taken = self.try_take_back(moved, tip, writer);
         if taken.is_err() {

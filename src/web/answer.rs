@@ -81,8 +81,8 @@ impl Site {
         self.copies().answer(&copy_name(&asked), age_max, made).await
     }
 
-    /// Returns the standing of the visitor. One that has used up its time reads one page after the other, and waits when
-    /// it owes much: a program that reads page after page is slowed down by that, and not refused.
+    /// Returns the standing of the visitor. One that has used up its time reads one page after the other, and waits
+    /// when it owes much: a program that reads page after page is slowed down by that, and not refused.
     async fn standing(&self, asked: &Asked) -> (Standing, Option<OwnedMutexGuard<()>>) {
         let standing = self.standing_now(asked);
         if standing == Standing::Fresh {

@@ -1,6 +1,7 @@
-//! What the pages of a visitor may take of the processor while a job runs. A request tells little about what it costs, so
-//! the time of the thread is counted that has read the page. A visitor who has used it up gets copies, and later has to
-//! wait: however often somebody asks, the job goes on beside it. Downloads are not counted, since there are few at once.
+//! What the pages of a visitor may take of the processor while a job runs. A request tells little about what it costs,
+//! so the time of the thread that has read the page is counted. A visitor who has used up its time gets copies, and
+//! later has to wait: however often somebody asks, the job goes on beside it. Downloads are not counted, since there are
+//! few at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +51,8 @@ impl Budgets {
         }
     }
 
-    /// Counts what a page of a visitor took. Nothing is owed for what it takes while no job runs: who asks much then, gets
-    /// copies when one begins.
+    /// Counts what a page of a visitor took. Nothing is owed for what it took while no job runs. A visitor who asked
+    /// for much then gets copies when a job begins.
     pub fn pay(&self, who: &str, took: Duration, is_running: bool, now: Instant) {
         let least = if is_running { -PAGE_TIME_OWED_MAX } else { 0.0 };
         self.with(who, now, |left| *left = (*left - took.as_secs_f64()).max(least.min(*left)));

@@ -118,8 +118,8 @@ pub async fn guard(
     next.run(Request::from_parts(parts, body)).await
 }
 
-/// Lets those through who see the whole fleet: what a daemon says of itself is about all of it. When that cannot be read
-/// now, what it was at the last page counts: the status is needed most when something fails.
+/// Lets those through who see the whole fleet: what a daemon says of itself is about all of it. When grants cannot be
+/// read now, those of the last page count: the status is needed most when something fails.
 pub async fn operators_alone(State(site): State<Site>, asked: Asked, request: Request, next: Next) -> Response {
     let (seer, wanted) = (site.clone(), asked.clone());
     let sees_all = move |environment: &Environment| Ok(seer.as_seen_by(environment, &wanted)?.sight.is_whole());

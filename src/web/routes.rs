@@ -30,8 +30,8 @@ impl Site {
         router(self.clone())
     }
 
-    /// Returns what lets those through to the routes of a daemon who see its whole fleet; `None` where nobody has to say
-    /// who it is.
+    /// Returns what guards routes of a daemon that are for those who see its whole fleet; `None` where nobody has to
+    /// say who it is.
     pub fn operators(&self) -> Option<Operators> {
         let site = self.clone();
         let guarded = move |routes: Router| {

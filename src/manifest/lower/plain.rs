@@ -56,8 +56,8 @@ fn of_null(written: &str) -> Warning {
     matches!(written, "Null" | "NULL").then(|| (detail(), help()))
 }
 
-/// A key without a value, mostly for want of a space, or because of a comma in a number; `before` is the text of the value
-/// that a comma alone keeps apart from it.
+/// A key without a value, mostly for want of a space, or because of a comma in a number. `before` is the text of the
+/// value that a comma alone keeps apart from it.
 fn of_nothing(key: &str, before: Option<&str>) -> (String, String) {
     let detail = format!("`{}` has no value: it is null, which removes a value from a twin.", shown(key));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
