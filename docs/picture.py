@@ -3,8 +3,9 @@
 
     python3 docs/picture.py docs/quickstart.svg    # a picture of `fleetform quickstart my-fleet` while it runs
     python3 docs/picture.py --print 'COMMAND'      # the lines that COMMAND leaves on a terminal; exits as it does
+    python3 docs/picture.py --broken 60 'COMMAND'  # of those on 60 columns the ones that the terminal had to break
 
-`fleetform` is the one of the PATH. The terminal has 80 columns. It knows the control sequences that fleetform writes;
+`fleetform` is the one of the PATH. The terminal has 80 columns otherwise. It knows the control sequences that fleetform writes;
 any other one is an error. Needs Python 3 on Unix, and nothing beyond its standard library.
 """
 
@@ -37,7 +38,8 @@ SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 class Screen:
     """What a terminal shows: rows of cells, each a character with its style (colour, bold, dim)."""
 
-    def __init__(self, before_redraw=lambda screen: None):
+    def __init__(self, before_redraw=lambda screen: None, columns=COLUMNS):
+        self.columns, self.broken = columns, []
         self.rows, self.row, self.column = [[]], 0, 0
         self.style = (None, False, False)
         self.rest = ""
@@ -85,6 +87,8 @@ class Screen:
             self.style = (color, True, dim)
         elif number == 2:
             self.style = (color, bold, True)
+        elif number == 4:  # Underlined, as the heads of helps are.
+            self.style = (color, True, dim)
         elif number in COLORS:
             self.style = (number, bold, dim)
         else:
@@ -98,7 +102,8 @@ class Screen:
         elif char < " ":
             sys.exit(f"an unknown control character: {char!r}")
         else:
-            if self.column == COLUMNS:
+            if self.column == self.columns:
+                self.broken.append(self.row)
                 self.go_to(self.row + 1)
                 self.column = 0
             cells = self.rows[self.row]
@@ -117,7 +122,7 @@ class Screen:
 def run(command, screen, folder="."):
     """Runs a command of the shell on a terminal, and returns the code that it exits with."""
     terminal, end = os.openpty()
-    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, screen.columns, 0, 0))
     environment = dict(os.environ, TERM="xterm-256color", PAGER="cat", GIT_PAGER="cat")
     child = subprocess.Popen(
         ["sh", "-c", command], cwd=folder, env=environment, stdin=end, stdout=end, stderr=end, start_new_session=True
@@ -197,6 +202,12 @@ def main(arguments):
         screen = Screen()
         code = run(arguments[1], screen)
         print("\n".join(screen.lines()))
+        return code
+    if len(arguments) == 3 and arguments[0] == "--broken" and arguments[1].isdigit():
+        screen = Screen(columns=int(arguments[1]))
+        code = run(arguments[2], screen)
+        lines = screen.lines()
+        print("\n".join(lines[row] for row in screen.broken), end="\n" * bool(screen.broken))
         return code
     if len(arguments) == 1 and not arguments[0].startswith("-"):
         with open(arguments[0], "w", encoding="utf-8") as file:

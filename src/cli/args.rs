@@ -325,7 +325,7 @@ pub enum JobCommand {
     List {
         /// Runs with this status
         #[arg(long, value_parser = super::values::parse_run_status)]
-        status: Option<crate::model::outcome::RunStatus>,
+        status: Option<crate::ops::job::ListedStatus>,
         /// Runs of the last days, hours or minutes, such as 30d
         #[arg(long, value_name = "TIME")]
         since: Option<String>,

@@ -11,7 +11,7 @@ use super::global::registry_of_environment;
 use super::secrets::variable;
 use crate::diag::CODES;
 use crate::model::kind::Kind;
-use crate::model::outcome::RunStatus;
+use crate::ops::job::ListedStatus;
 use crate::ops::names::{Noun, names};
 use crate::ops::{Environment, Variables};
 
@@ -38,9 +38,7 @@ pub fn completed(path: &[&str], argument: Arg) -> Arg {
         (["explain"], "what") => {
             words(argument, || CODES.iter().map(|info| info.code.0).chain(words_of_glossary()).collect())
         }
-        (["job", "list"], "status") => {
-            words(argument, || RunStatus::ALL.iter().map(|status| status.as_str()).collect())
-        }
+        (["job", "list"], "status") => words(argument, || ListedStatus::all().map(ListedStatus::as_str).collect()),
         (["job", "show"], "status") => words(argument, || vec!["pending", "completed", "failed"]),
         (["registry", ..], "from" | "to" | "registries") => words(argument, || vec!["sqlite:", "postgres://", "env:"]),
         (["schema"], "kind") => words(argument, || Kind::ALL.iter().map(|kind| kind.as_str()).collect()),

@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 /// The options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The folder of the fleet (the one with fleetform.yaml); else the current one, or the nearest above that is one
+    /// The folder of the fleet (the one with fleetform.yaml); else the current one, or the nearest above that is one.
+    /// Files that another option names are found from the current folder
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
     /// The registry, in place of the one that the fleet names, such as `sqlite:/var/lib/fleet.db`; else the one of the

@@ -17,7 +17,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::error::CommandError;
-use super::output::{Output, Painter, Tone};
+use super::output::{Output, Painter, Tone, stderr_width};
+use super::view::wrapped;
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::text::{sanitize_json, sanitize_line};
 
@@ -46,7 +47,8 @@ impl LogArgs {
     /// `CommandError::Usage`: the filter is not valid.
     pub fn start(&self, output: &Output) -> Result<(), CommandError> {
         let format = self.log.unwrap_or(if output.is_json { LogFormat::Json } else { LogFormat::Text });
-        let lines = LineFormat { format, painter: output.talk_painter(), now: || SystemClock.now() };
+        let lines =
+            LineFormat { format, painter: output.talk_painter(), now: || SystemClock.now(), width: stderr_width };
         let filter = self.filter(output.is_quiet, output.is_verbose)?;
         tracing::subscriber::set_global_default(subscriber(lines, filter, std::io::stderr))
             .expect("a process starts its log once");
@@ -85,14 +87,19 @@ where
     tracing_subscriber::registry().with(filter).with(layer)
 }
 
-/// Writes an event as one line.
+/// Writes an event as one line, which is broken at spaces where a person sees it on a terminal.
 #[derive(Debug, Clone, Copy)]
 struct LineFormat {
     format: LogFormat,
     painter: Painter,
     /// The time, UTC.
     now: fn() -> Timestamp,
+    /// The columns of the terminal; `None` for a pipe or a file.
+    width: fn() -> Option<usize>,
 }
+
+/// The column at which a line goes on that does not fit the terminal.
+const CONTINUED_AT: usize = 4;
 
 /// What an event says: its message and its fields, in the order in which the code has them.
 #[derive(Debug, Default)]
@@ -168,7 +175,7 @@ where
         let mut said = EventFields::default();
         event.record(&mut said);
         let line = match self.format {
-            LogFormat::Text => self.text(event, &said),
+            LogFormat::Text => wrapped(&self.text(event, &said), CONTINUED_AT, (self.width)()),
             LogFormat::Json => self.json(event, &said)?,
         };
         writeln!(writer, "{line}")
@@ -266,7 +273,7 @@ mod tests {
         let paper = Paper::default();
         let writer = paper.clone();
         let now = || "2026-11-20T10:00:00.25Z".parse().unwrap();
-        let lines = LineFormat { format, painter: Painter { is_on: is_colored }, now };
+        let lines = LineFormat { format, painter: Painter { is_on: is_colored }, now, width: || None };
         let subscriber = subscriber(lines, arguments.filter(false, false).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, say);
         let written = paper.0.lock().unwrap().clone();

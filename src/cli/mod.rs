@@ -67,11 +67,13 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
-            if code == exit::USAGE && std::env::args_os().any(|argument| argument == "--json") {
-                output::usage_error(&error.render().to_string(), code);
-            } else {
+            if code != exit::USAGE {
                 // Nothing can be said when the terminal is gone.
                 drop(error.print());
+            } else if std::env::args_os().any(|argument| argument == "--json") {
+                output::json_usage_error(&error.render().to_string(), code);
+            } else {
+                output::usage_error(&error.render().ansi().to_string());
             }
             return ExitCode::from(code);
         }

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::global::{ColorChoice, Global};
-use super::view::{diagnostic, number};
+use super::view::{diagnostic, fitted, number, wrapped};
 use crate::ops::Findings;
 
 /// The terminal, or the pipes in its place.
@@ -21,9 +21,15 @@ pub struct Output {
     colors: (bool, bool),
 }
 
+/// Prints a mistake of the command line, given with colours.
+pub fn usage_error(text: &str) {
+    // Nothing can be said when the terminal is gone.
+    drop(anstream::stderr().lock().write_all(fitted(text, stderr_width()).as_bytes()));
+}
+
 /// Prints a mistake of the command line as [`Output::error`] does with `--json`: the first sentence, and the rest as
 /// help.
-pub fn usage_error(text: &str, exit_code: u8) {
+pub fn json_usage_error(text: &str, exit_code: u8) {
     let (what, help) = text.trim().split_once("\n\n").unwrap_or((text.trim(), ""));
     let help = help.trim_start();
     let what = what.trim_start_matches("error: ");
@@ -142,10 +148,18 @@ impl Output {
         self.result(&format!("{value}\n"))
     }
 
-    /// Prints a message on stderr, unless quiet. A terminal that is gone is not an error: the work goes on.
+    /// Prints a message on stderr, unless quiet. On a terminal its lines are broken at spaces, but for those that are
+    /// indented. A terminal that is gone is not an error: the work goes on.
     pub fn say(&self, text: &str) {
         if !self.is_quiet {
-            drop(writeln!(std::io::stderr().lock(), "{text}"));
+            drop(writeln!(std::io::stderr().lock(), "{}", fitted(text, stderr_width())));
+        }
+    }
+
+    /// Prints a line of a list on stderr, unless quiet: indented, and on a terminal broken at spaces.
+    pub fn say_item(&self, text: &str) {
+        if !self.is_quiet {
+            drop(writeln!(std::io::stderr().lock(), "{}", wrapped(&format!("  {text}"), 4, stderr_width())));
         }
     }
 
@@ -159,7 +173,7 @@ impl Output {
         if !help.is_empty() {
             text.push_str(&format!("\n{}: {help}", painter.paint(Tone::Strong, "help")));
         }
-        drop(writeln!(std::io::stderr().lock(), "{text}"));
+        drop(writeln!(std::io::stderr().lock(), "{}", fitted(&text, stderr_width())));
     }
 
     /// Prints all findings and their number on stderr (as JSON lines on stdout with `--json`).

@@ -24,9 +24,9 @@ pub fn parse_source(word: &str) -> Result<crate::convert::Source, String> {
     crate::convert::Source::parse(word).ok_or_else(|| format!("it is one of {}", words.join(", ")))
 }
 
-pub fn parse_run_status(word: &str) -> Result<crate::model::outcome::RunStatus, String> {
-    crate::model::outcome::RunStatus::parse(word)
-        .ok_or_else(|| "it is one of pending, running, completed, failed, stopped, canceled".to_string())
+pub fn parse_run_status(word: &str) -> Result<crate::ops::job::ListedStatus, String> {
+    use crate::ops::job::ListedStatus;
+    ListedStatus::parse(word).ok_or_else(|| format!("it is one of {}", ListedStatus::words()))
 }
 
 pub fn parse_device_status(word: &str) -> Result<crate::model::outcome::DeviceStatus, String> {

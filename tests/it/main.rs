@@ -67,6 +67,7 @@ mod said;
 mod saved;
 mod schedules;
 mod scoped;
+mod screens;
 mod scripts;
 mod secrets;
 mod servers;

@@ -57,7 +57,7 @@ pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
         output.say(&format!("{}:", counted(notes.len() as u64, "note")));
         // Those about files stand nowhere else.
         let shown = NOTES_SHOWN.max(conversion.notes.len());
-        notes.iter().take(shown).for_each(|note| output.say(&format!("  {note}")));
+        notes.iter().take(shown).for_each(|note| output.say_item(note));
         if notes.len() > shown {
             output.say(&format!("  … {} more, which stand in the documents too", notes.len() - shown));
         }

@@ -145,8 +145,11 @@ fn change_devices(
         DeviceChange::Unblock => ("Unblock", "unblocked"),
         DeviceChange::Delete => ("Delete", "deleted"),
     };
-    let mut agree =
-        |devices: usize| arguments.yes || (can_ask() && ask(&format!("{verb} {}?", counted(devices as u64, "device"))));
+    let question = |devices: usize| match arguments.device_ids.as_slice() {
+        [one] if devices == 1 => format!("{verb} device {}?", crate::diag::shown(one)),
+        _ => format!("{verb} {}?", counted(devices as u64, "device")),
+    };
+    let mut agree = |devices: usize| arguments.yes || (can_ask() && ask(&question(devices)));
     let Changed { changed, unchanged, imports, was_declined } =
         change(environment, wanted, (&arguments.device_ids, &arguments.reason), SystemClock.now(), &mut agree)?;
     if was_declined && !can_ask() {

@@ -121,7 +121,8 @@ fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, ou
     let columns = choose_columns(grid, output)?;
     let headers: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
-    let mut table = TextTable::new(&headers);
+    let texts: &[&str] = &["MESSAGE", "NAME", "DEVICE_NAME"];
+    let mut table = TextTable::new(&headers).cutting(texts).sparing(&["BATCH", "CODE"]);
     let mut count = 0_u64;
     devices(environment, choice, &wanted, &mut |caveats| mention(caveats, output), &mut |row| {
         count += 1;

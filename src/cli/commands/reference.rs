@@ -10,7 +10,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::output::stdout_width;
 use crate::cli::shells;
-use crate::cli::view::reflowed;
+use crate::cli::view::{reflowed, wrapped};
 use crate::diag::{CODES, CodeInfo, nearest};
 use crate::manifest::schema_text;
 use crate::model::kind::Kind;
@@ -58,7 +58,7 @@ pub fn explain(what: Option<&str>, output: &Output) -> CommandResult {
         let (code, severity, summary) = (info.code.0, info.severity.as_str(), info.summary);
         match what {
             Some(_) => writeln!(text, "{code} ({severity}): {summary}\n\n{}", fitted(info.explanation.trim())),
-            None => writeln!(text, "{code}  {severity:<7}  {summary}"),
+            None => writeln!(text, "{}", wrapped(&format!("{code}  {severity:<7}  {summary}"), 16, stdout_width())),
         }
         .expect("writing to a String cannot fail");
     }

@@ -56,7 +56,7 @@ fn mention(held: &HeldDocuments, output: &Output) {
         return;
     }
     output.say("These cannot be used, nor what they say of schedules; `fleetform validate` says more:");
-    held.rows().take(SHOWN).for_each(|one| output.say(&format!("  {}", held_view::line(&held_view::row(one)))));
+    held.rows().take(SHOWN).for_each(|one| output.say_item(&held_view::line(&held_view::row(one))));
     let more = held.count().saturating_sub(SHOWN);
     if more > 0 {
         output.say(&format!("  and {more} more"));

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{CommandResult, Output};
 use crate::cli::error::sentence;
 use crate::cli::exit;
-use crate::cli::output::Tone;
-use crate::cli::view::{counted, held, instant};
+use crate::cli::output::{Tone, stdout_width};
+use crate::cli::view::{counted, held, instant, wrapped};
 use crate::diag::Severity;
 use crate::model::status::Snapshot;
 use crate::model::text::{devices_of, sanitize_line};
@@ -59,7 +59,7 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
 fn text(status: &Status, output: &Output) -> String {
     let painter = output.painter();
     let mut lines = Vec::new();
-    let mut row = |name: &str, value: String| lines.push(format!("{name:<10} {value}"));
+    let mut row = |name: &str, value: String| lines.push(wrapped(&format!("{name:<10} {value}"), 11, stdout_width()));
     match (&status.daemon, status.is_alive) {
         (Some(daemon), true) => {
             row("daemon", painter.paint(Tone::Good, "alive") + &format!(", since {}", instant(daemon.started_at)))

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::TextTable;
+use super::{TextTable, field};
 use crate::cli::output::{Painter, Tone};
 use crate::model::device::Device;
 use crate::model::id::Name;
@@ -14,6 +14,8 @@ use crate::ops::job::ListedRun;
 /// Returns an empty table of devices.
 pub fn table() -> TextTable {
     TextTable::new(&["DEVICE", "NAME", "TEMPLATE", "ORGANIZATION", "STATE", "CONNECTION"])
+        .cutting(&["NAME", "ORGANIZATION"])
+        .sparing(&["ORGANIZATION", "TEMPLATE", "NAME"])
 }
 
 /// Returns the row of a device.
@@ -85,7 +87,7 @@ fn run_json(run: &ListedRun) -> Value {
 pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String {
     let ShownDevice { device, authentication, edge_manifest_digest, import, groups, connections: _ } = shown;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("device {}", device.device_id)));
-    let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<13} {}\n", sanitize_line(value)));
+    let mut line = |name: &str, value: &str| text.push_str(&field(name, &sanitize_line(value), 16));
     line("name", &device.device_name);
     line("template", device.template.as_deref().unwrap_or("-"));
     line("organization", device.organization.as_deref().unwrap_or("-"));
@@ -122,7 +124,9 @@ pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String
 
 /// Returns what became of a device in some runs.
 fn runs_table(runs: &[ListedRun]) -> TextTable {
-    let mut table = TextTable::new(&["JOB", "RUN", "STATUS", "REASON", "CODE", "FINISHED", "MESSAGE"]);
+    let mut table = TextTable::new(&["JOB", "RUN", "STATUS", "REASON", "CODE", "FINISHED", "MESSAGE"])
+        .cutting(&["MESSAGE"])
+        .sparing(&["CODE", "MESSAGE", "RUN"]);
     for ListedRun { record, fitting, .. } in runs {
         let row = fitting.as_ref().and_then(|found| found.row.as_ref());
         let of_row = |text: Option<String>| text.unwrap_or_else(|| "-".to_string());

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{TextTable, counted, number};
+use super::{TextTable, counted, field, number};
 use crate::cli::output::{Painter, Tone};
 use crate::model::id::Name;
 use crate::ops::group::ListedGroup;
 
 /// Returns a table of groups.
 pub fn list(groups: &[ListedGroup]) -> String {
-    let mut table = TextTable::new(&["GROUP", "DEVICES", "USED BY", "CONDITION"]);
+    let mut table = TextTable::new(&["GROUP", "DEVICES", "USED BY", "CONDITION"]).cutting(&["CONDITION", "USED BY"]);
     for ListedGroup { group, devices, used_by, .. } in groups {
         let used_by = match &**used_by {
             [] => "-".to_string(),
@@ -25,7 +25,7 @@ pub fn list(groups: &[ListedGroup]) -> String {
 pub fn show(listed: &ListedGroup, painter: Painter) -> String {
     let ListedGroup { group, devices, used_by, .. } = listed;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("group {}", group.name)));
-    let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<13} {value}\n"));
+    let mut line = |name: &str, value: &str| text.push_str(&field(name, value, 16));
     line("devices", &number(*devices));
     line("condition", &group.query);
     line("template", group.template.as_ref().map_or("any", Name::as_str));

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{TextTable, counted, number};
-use crate::cli::output::{Painter, Tone};
+use super::{TextTable, counted, field, number, wrapped};
+use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::text::sanitize_line;
 use crate::ops::import::{ListedImport, ShownImport};
 
@@ -12,7 +12,9 @@ const ROWS_SHOWN: usize = 20;
 
 /// Returns a table of imports.
 pub fn list(imports: &[ListedImport]) -> String {
-    let mut table = TextTable::new(&["IMPORT", "FILE", "ROWS", "NEW", "UPDATED", "UNCHANGED", "REMOVED", "REJECTED"]);
+    let mut table = TextTable::new(&["IMPORT", "FILE", "ROWS", "NEW", "UPDATED", "UNCHANGED", "REMOVED", "REJECTED"])
+        .cutting(&["FILE"])
+        .sparing(&["UNCHANGED", "FILE", "UPDATED"]);
     for one in imports {
         let mut cells = vec![one.name().to_string(), one.import.file.clone()];
         match &one.report {
@@ -31,7 +33,7 @@ pub fn list(imports: &[ListedImport]) -> String {
 pub fn show(shown: &ShownImport, painter: Painter) -> String {
     let one = &shown.import;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("import {}", one.name())));
-    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10} {value}\n"));
+    let mut line = |name: &str, value: String| text.push_str(&field(name, &value, 13));
     line("file", one.import.file.clone());
     let Some(report) = &one.report else {
         line("report", "none: it is not imported yet".to_string());
@@ -53,7 +55,8 @@ pub fn show(shown: &ShownImport, painter: Painter) -> String {
     let rows = rows(&shown.rejected);
     for row in rows.iter().take(ROWS_SHOWN) {
         let cell = |at: usize| sanitize_line(row.get(at).map_or("", String::as_str)).into_owned();
-        text.push_str(&format!("    line {}: {} {}\n", cell(0), cell(1), cell(2)));
+        let line = format!("    line {}: {} {}", cell(0), cell(1), cell(2));
+        text.push_str(&format!("{}\n", wrapped(&line, 6, stdout_width())));
     }
     let more = report.rejected.saturating_sub(rows.len().min(ROWS_SHOWN) as u64);
     if more > 0 {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{TextTable, counted, instant, instant_or_dash, number};
+use super::{TextTable, counted, field, instant, instant_or_dash, number};
 use crate::cli::output::{Painter, Tone};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{Reason, RunStatus};
@@ -23,10 +23,14 @@ const BATCHES_MAX: usize = 20;
 /// Returns a table of runs, with the outcomes of the devices that were asked for.
 pub fn list(runs: &[ListedRun]) -> String {
     let mut header = vec!["JOB", "RUN", "STATUS", "DEVICES", "COMPLETED", "FAILED", "PENDING", "STARTED"];
-    if runs.iter().any(|run| run.fitting.is_some()) {
+    let is_of_devices = runs.iter().any(|run| run.fitting.is_some());
+    if is_of_devices {
         header.extend(["DEVICE", "DEVICE-STATUS", "REASON"]);
     }
-    let mut table = TextTable::new(&header);
+    let mut table = TextTable::new(&header).cutting(&["DEVICE"]).sparing(match is_of_devices {
+        true => &["PENDING", "COMPLETED", "FAILED", "DEVICES", "STARTED", "STATUS"],
+        false => &["STARTED", "PENDING", "COMPLETED", "RUN"],
+    });
     for ListedRun { record, life, fitting } in runs {
         let (counts, status) = (&record.counts, life.word(record.status));
         let mut cells = vec![
@@ -120,7 +124,7 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
     let record = &shown.record;
     let counts = &record.counts;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("job {} run {}", record.job, record.run)));
-    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10} {value}\n"));
+    let mut line = |name: &str, value: String| text.push_str(&field(name, &value, 13));
     line("status", painter.paint(tone(record.status), shown.life.word(record.status)));
     if let Some(text) = life_text(&shown.life) {
         line("", text);

@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod device;
 pub mod diagnostic;
+mod field;
 pub mod group;
 pub mod held;
 pub mod import;
@@ -21,7 +22,8 @@ pub mod schedule;
 mod table;
 pub mod why;
 
-pub use prose::reflowed;
+pub use field::field;
+pub use prose::{fitted, reflowed};
 pub use table::TextTable;
 
 use jiff::Timestamp;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{counted, job, number, wrapped};
 use crate::cli::output::{Output, Painter, stderr_width};
 use crate::execute::Progress;
+use crate::ledger::RunRecord;
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::Counts;
 
@@ -126,8 +127,13 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
         }
         Progress::RunFinished { record } => job::outcome_line(record, painter),
         Progress::RunPaused { record, waiting } if *waiting > 0 => {
-            let reason = record.reason.as_deref().unwrap_or_default();
-            format!("job {} run {}: {reason}; apply --wait stays for them", record.job, record.run)
+            let RunRecord { job, run, reason, counts, .. } = record;
+            let reason = reason.as_deref().unwrap_or_default();
+            let queued = match counts.pending().saturating_sub(*waiting) {
+                0 => String::new(),
+                queued => format!(", {} not started", number(queued)),
+            };
+            format!("job {job} run {run}: {}; {reason}{queued}; apply --wait stays for them", done(counts))
         }
         Progress::RunPaused { record, .. } => job::paused_line(record, painter),
     })
@@ -141,6 +147,8 @@ fn done(counts: &Counts) -> String {
 const INDENT: usize = 2;
 /// The columns of a terminal from which on bars are wide.
 const WIDE_MIN: usize = 100;
+/// The columns of a terminal from which on bars are half as wide.
+const MIDDLE_MIN: usize = 80;
 /// How often bars are drawn when nothing happens: what was counted last is not left undrawn while devices are awaited.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
 
@@ -232,9 +240,14 @@ impl Bars {
     }
 
     fn start(&mut self, job: &str, batches: u32, counts: &Counts) {
-        let is_wide = stderr_width().is_none_or(|columns| columns >= WIDE_MIN);
+        let columns = stderr_width().unwrap_or(WIDE_MIN);
         let style = |width: usize| {
-            let (prefix, width) = if is_wide { (28, width) } else { (24, width / 2) };
+            let (prefix, width) = match columns {
+                WIDE_MIN.. => (28, width),
+                MIDDLE_MIN..WIDE_MIN => (24, width / 2),
+                // What failed and what is in flight is worth more than a long bar.
+                _ => (16, width / 5),
+            };
             let template = format!("{{prefix:{prefix}!}} [{{bar:{width}}}] {{human_pos}}/{{human_len}} {{wide_msg}}");
             ProgressStyle::with_template(&template).expect("the template is legal").progress_chars("=> ")
         };

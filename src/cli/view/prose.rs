@@ -26,9 +26,23 @@ pub fn reflowed(markdown: &str, most: Option<usize>) -> String {
     lines.iter().map(fit).collect::<Vec<_>>().join("\n")
 }
 
+/// Returns lines that are broken at spaces at so many columns, and as they are for `None`. A line that is indented, such
+/// as a command to copy, keeps its length.
+pub fn fitted(text: &str, most: Option<usize>) -> String {
+    let fit = |line: &str| if line.starts_with(' ') { line.to_string() } else { wrapped(line, 0, most) };
+    text.split('\n').map(fit).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_indented_is_copied_and_not_broken() {
+        let text = "\nTo make it so in this clone:\n\n    fleetform -C somewhere apply\n";
+        assert_eq!(fitted(text, None), text);
+        assert_eq!(fitted(text, Some(20)), "\nTo make it so in\nthis clone:\n\n    fleetform -C somewhere apply\n");
+    }
 
     #[test]
     fn paragraphs_are_broken_anew_and_examples_are_not() {

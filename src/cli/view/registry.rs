@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{counted, number};
-use crate::cli::output::{Painter, Tone};
+use super::{counted, number, wrapped};
+use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::text::sanitize_line;
 use crate::ops::registry::{Checked, Copied, Finding};
 use crate::registry::Contents;
@@ -58,11 +58,13 @@ pub fn checked(checked: &Checked, painter: Painter) -> String {
         0 => painter.paint(Tone::Good, "all holds"),
         count => painter.paint(Tone::Bad, &counted(count as u64, "finding")),
     };
-    let mut text = format!("{}: {sum}; {works} {fleet}, {}\n", sanitize_line(place), counts(contents));
+    let line = format!("{}: {sum}; {works} {fleet}, {}", sanitize_line(place), counts(contents));
+    let mut text = wrapped(&line, 2, stdout_width());
     for Finding { rule, what } in findings {
-        text.push_str(&format!("  {}: {what}. {}\n", painter.paint(Tone::Careful, rule.word()), rule.help()));
+        let line = format!("  {}: {what}. {}", painter.paint(Tone::Careful, rule.word()), rule.help());
+        text.push_str(&format!("\n{}", wrapped(&line, 4, stdout_width())));
     }
-    text
+    text + "\n"
 }
 
 /// Returns a registry for programs.

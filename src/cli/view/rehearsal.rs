@@ -18,7 +18,7 @@ pub fn render(rehearsed: &Rehearsed, simulated_in: Duration, painter: Painter) -
         None => "the work tree".to_string(),
     };
     let heading = format!("A rehearsal of {what}: nothing was changed, and no device was spoken to.");
-    let mut text = format!("{}\n\n", painter.paint(Tone::Strong, &heading));
+    let mut text = format!("{}\n\n", wrapped(&painter.paint(Tone::Strong, &heading), 0, stdout_width()));
     if let Some(runs) = rehearsed.republished {
         let runs = counted(runs, "run");
         text.push_str(&format!(
@@ -65,7 +65,7 @@ pub fn render(rehearsed: &Rehearsed, simulated_in: Duration, painter: Painter) -
 fn table(runs: &[RehearsedRun]) -> String {
     let mut table =
         TextTable::new(&["JOB", "RUN", "STATUS", "DEVICES", "BATCHES", "COMPLETED", "FAILED", "PENDING", "TAKES"])
-            .sparing(&["BATCHES", "RUN"]);
+            .sparing(&["BATCHES", "PENDING", "COMPLETED", "RUN"]);
     for run in runs {
         let record = &run.record;
         let counts = &record.counts;

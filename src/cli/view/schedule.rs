@@ -10,7 +10,9 @@ use crate::ops::schedule::{ListedSchedule, NextOccurrences};
 
 /// Returns a table of schedules.
 pub fn list(schedules: &[ListedSchedule]) -> String {
-    let mut table = TextTable::new(&["SCHEDULE", "RECURRENCE", "ZONE", "NEXT", "LAST", "STATUS"]);
+    let mut table = TextTable::new(&["SCHEDULE", "RECURRENCE", "ZONE", "NEXT", "LAST", "STATUS"])
+        .cutting(&["RECURRENCE"])
+        .sparing(&["STATUS", "LAST", "RECURRENCE"]);
     for ListedSchedule { schedule, next, last } in schedules {
         let next = match next {
             Some(next) => local(schedule, next.instant),
@@ -70,7 +72,7 @@ pub fn listed_json(listed: &ListedSchedule) -> Value {
 /// Returns a table of occurrences. A time that the wall clock does not show on that day has a note.
 pub fn occurrences(found: &NextOccurrences) -> String {
     let NextOccurrences { schedule, occurrences, held: _ } = found;
-    let mut table = TextTable::new(&["OCCURRENCE", "OFFSET", "UTC", "NOTE"]);
+    let mut table = TextTable::new(&["OCCURRENCE", "OFFSET", "UTC", "NOTE"]).cutting(&["NOTE"]);
     for one in occurrences {
         let local = one.instant.to_zoned(schedule.time_zone.clone());
         let note = match local.datetime() == one.nominal {

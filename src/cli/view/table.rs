@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::wrapped;
 use crate::cli::output::stdout_width;
 use crate::model::text::sanitize_line;
 
@@ -11,17 +12,28 @@ use crate::model::text::sanitize_line;
 #[derive(Debug)]
 pub struct TextTable {
     rows: Vec<Vec<String>>,
-    /// The columns that are left out first, before any is cut.
+    /// The columns of free text, which are cut first.
+    texts: &'static [&'static str],
+    /// The columns that are left out when that is not enough.
     spare: &'static [&'static str],
 }
 
 impl TextTable {
     /// Returns a table with a header.
     pub fn new(header: &[&str]) -> TextTable {
-        TextTable { rows: vec![header.iter().map(|cell| (*cell).to_string()).collect()], spare: &[] }
+        TextTable { rows: vec![header.iter().map(|cell| (*cell).to_string()).collect()], texts: &[], spare: &[] }
     }
 
-    /// Names columns that are left out first where there is too little room, the first of them first.
+    /// Names columns that are cut where there is too little room, the first of them first. A number or a time that is
+    /// cut says nothing, and is not one of them.
+    #[must_use]
+    pub fn cutting(mut self, texts: &'static [&'static str]) -> TextTable {
+        self.texts = texts;
+        self
+    }
+
+    /// Names columns that are left out where cutting does not make enough room, the first of them first. After them it
+    /// is the first column that is cut, and then the others are left out from the last one on.
     #[must_use]
     pub fn sparing(mut self, spare: &'static [&'static str]) -> TextTable {
         self.spare = spare;
@@ -43,61 +55,92 @@ impl TextTable {
         self.render_within(stdout_width().map(|width| width.saturating_sub(columns)))
     }
 
-    /// Returns the text in so many columns of a terminal: the last column of the table is cut, or left out where too
-    /// little of it would be left, and then the one before.
+    /// Returns the text in so many columns of a terminal.
     fn render_within(&self, most: Option<usize>) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
-        let name = |column: usize| self.rows[0].get(column).map_or("", String::as_str);
-        // The columns that are shown, with their widths.
-        let mut shown: Vec<(usize, usize)> = (0..columns).map(|column| (column, width(column).unwrap_or(0))).collect();
-        let mut left_out = Vec::new();
-        let mut spare = self.spare.iter();
-        while let Some(most) = most
-            && let Some(excess) = whole(&shown).checked_sub(most + 1)
-            && let Some((_, last)) = shown.last().copied()
-        {
-            if let Some(named) = spare.next() {
-                let at = shown.iter().position(|(column, _)| name(*column) == *named);
-                left_out.extend(at.map(|at| shown.remove(at).0));
-                continue;
-            }
-            match last.checked_sub(excess + 1) {
-                Some(rest) if rest >= CUT_WIDTH_MIN || (shown.len() == 1 && rest > 0) => {
-                    shown.last_mut().expect("it was just looked at").1 = rest;
-                }
-                _ if shown.len() == 1 => break,
-                _ => left_out.extend(shown.pop().map(|(column, _)| column)),
-            }
-        }
+        let whole: Vec<Shown> =
+            (0..columns).map(|column| Shown { column, width: width(column).unwrap_or(0) }).collect();
+        let (shown, left_out) = match most {
+            None => (whole, Vec::new()),
+            Some(most) => self.fit(whole, most),
+        };
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
-            for (column, width) in &shown {
+            for Shown { column, width } in &shown {
                 let cell = cut(row.get(*column).map_or("", String::as_str), *width);
                 line.push_str(&cell);
-                line.push_str(&" ".repeat(width + 2 - cell.width().min(*width)));
+                line.push_str(&" ".repeat(width + GAP - cell.width().min(*width)));
             }
             text.push_str(line.trim_end());
             text.push('\n');
         }
-        left_out.sort_unstable();
-        let mut left_out: Vec<&str> = left_out.into_iter().map(name).collect();
-        left_out.retain(|name| !name.is_empty());
         if !left_out.is_empty() {
-            text.push_str(&format!("(no room for {})\n", left_out.join(", ")));
+            let line = format!("(no room for {})", left_out.join(", "));
+            text.push_str(&format!("{}\n", wrapped(&line, 1, most)));
         }
         text
     }
+
+    /// Returns the columns that are shown in so many columns of a terminal, and the names of those that are not.
+    fn fit(&self, mut shown: Vec<Shown>, most: usize) -> (Vec<Shown>, Vec<&str>) {
+        let mut left_out = Vec::new();
+        let mut spare = self.spare.iter();
+        loop {
+            if let Some(fitting) = self.cut_to(&shown, most, spare.len() == 0) {
+                left_out.sort_unstable();
+                let names = left_out.into_iter().map(|column| self.name(column)).filter(|name| !name.is_empty());
+                return (fitting, names.collect());
+            }
+            match spare.next() {
+                Some(named) => {
+                    let at = shown.iter().position(|one| self.name(one.column) == *named);
+                    left_out.extend(at.map(|at| shown.remove(at).column));
+                }
+                None => left_out.extend(shown.pop().map(|one| one.column)),
+            }
+        }
+    }
+
+    /// Returns these columns with some of them cut so that all fit; `None` when they do not.
+    fn cut_to(&self, shown: &[Shown], most: usize, cuts_first: bool) -> Option<Vec<Shown>> {
+        let mut cut = shown.to_vec();
+        let whole = cut.iter().map(|one| one.width).sum::<usize>() + GAP * cut.len().saturating_sub(1);
+        let mut excess = whole.saturating_sub(most);
+        let mut take = |one: &mut Shown, least: usize| {
+            let taken = one.width.saturating_sub(least).min(excess);
+            one.width -= taken;
+            excess -= taken;
+        };
+        for text in self.texts {
+            cut.iter_mut().filter(|one| self.name(one.column) == *text).for_each(|one| take(one, TEXT_WIDTH_MIN));
+        }
+        let is_alone = cut.len() == 1;
+        if let Some(first) = cut.first_mut().filter(|_| cuts_first) {
+            take(first, if is_alone { 1 } else { NAME_WIDTH_MIN });
+        }
+        (excess == 0).then_some(cut)
+    }
+
+    fn name(&self, column: usize) -> &str {
+        self.rows[0].get(column).map_or("", String::as_str)
+    }
 }
 
-/// A column is not cut to fewer characters.
-const CUT_WIDTH_MIN: usize = 12;
-
-/// Returns the width of a row of columns with their widths.
-fn whole(shown: &[(usize, usize)]) -> usize {
-    shown.iter().map(|(_, width)| width).sum::<usize>() + 2 * shown.len().saturating_sub(1)
+/// A column that is shown, and in how many columns of the terminal.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    column: usize,
+    width: usize,
 }
+
+/// The spaces between two columns.
+const GAP: usize = 2;
+/// A column of free text is not cut to fewer characters.
+const TEXT_WIDTH_MIN: usize = 12;
+/// The first column, which names the row, is not cut to fewer characters.
+const NAME_WIDTH_MIN: usize = 20;
 
 /// Returns a cell in so many columns of a terminal.
 fn cut(cell: &str, width: usize) -> Cow<'_, str> {
@@ -118,14 +161,16 @@ fn cut(cell: &str, width: usize) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
+    fn table(header: &[&str], row: &[&str]) -> TextTable {
+        let mut table = TextTable::new(header);
+        table.push(row.iter().map(ToString::to_string).collect());
+        table
+    }
+
     #[test]
-    fn a_table_fits_its_terminal() {
-        let mut table = TextTable::new(&["JOB", "STATUS", "STARTED", "MESSAGE"]);
-        table.push(
-            ["dim-line-3", "completed", "2026-11-21", "the device said no, and then it said yes"]
-                .map(String::from)
-                .into(),
-        );
+    fn a_text_is_cut_before_a_column_is_left_out() {
+        let cells = ["dim-line-3", "completed", "2026-11-21", "the device said no, and then it said yes"];
+        let table = table(&["JOB", "STATUS", "STARTED", "MESSAGE"], &cells).cutting(&["MESSAGE"]);
         assert_eq!(table.render_within(None).lines().nth(1).unwrap().width(), 75);
         assert_eq!(
             table.render_within(Some(50)),
@@ -136,22 +181,37 @@ mod tests {
             table.render_within(Some(40)),
             "JOB         STATUS     STARTED\ndim-line-3  completed  2026-11-21\n(no room for MESSAGE)\n"
         );
-        assert_eq!(table.render_within(Some(9)), "JOB\ndim-line…\n(no room for STATUS, STARTED, MESSAGE)\n");
+        assert_eq!(table.render_within(Some(20)), "JOB\ndim-line-3\n(no room for STATUS,\n STARTED, MESSAGE)\n");
+        assert!(table.render_within(Some(9)).starts_with("JOB\ndim-line…\n"));
         assert!(table.render_within(Some(75)).contains("said yes"));
     }
 
     #[test]
+    fn a_time_is_whole_or_left_out() {
+        let table = table(&["JOB", "STARTED"], &["dim-line-3", "2026-11-21 09:00:00Z"]);
+        assert_eq!(table.render_within(Some(31)), "JOB\ndim-line-3\n(no room for STARTED)\n");
+    }
+
+    #[test]
     fn columns_that_can_be_spared_are_left_out_first() {
-        let mut table = TextTable::new(&["JOB", "STATUS", "TAKES"]).sparing(&["STATUS"]);
-        table.push(["dim-line-3", "completed", "5 min"].map(String::from).into());
+        let table = table(&["JOB", "STATUS", "TAKES"], &["dim-line-3", "completed", "5 min"]).sparing(&["STATUS"]);
         assert_eq!(table.render_within(Some(20)), "JOB         TAKES\ndim-line-3  5 min\n(no room for STATUS)\n");
         assert!(table.render_within(Some(30)).contains("completed"));
     }
 
     #[test]
+    fn a_long_name_is_cut_before_what_cannot_be_spared_is_left_out() {
+        let name = "the-name-of-a-job-that-says-much";
+        let table = table(&["JOB", "RUN", "FAILED"], &[name, "1", "1,204"]).sparing(&["RUN"]);
+        assert_eq!(
+            table.render_within(Some(30)),
+            "JOB                     FAILED\nthe-name-of-a-job-tha…  1,204\n(no room for RUN)\n"
+        );
+    }
+
+    #[test]
     fn a_column_without_a_name_is_left_out_without_a_word() {
-        let mut table = TextTable::new(&["JOB", "STATUS", ""]);
-        table.push(["dim-line-3", "completed", "<- this"].map(String::from).into());
+        let table = table(&["JOB", "STATUS", ""], &["dim-line-3", "completed", "<- this"]);
         assert_eq!(table.render_within(Some(24)), "JOB         STATUS\ndim-line-3  completed\n");
     }
 }

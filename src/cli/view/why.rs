@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::job::{by_reason, row_json, tone};
-use super::{TextTable, counted, instant, instant_or_dash, number};
-use crate::cli::output::{Painter, Tone};
+use super::{TextTable, counted, instant, instant_or_dash, number, wrapped};
+use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::model::text::{sanitize, sanitize_line};
@@ -23,7 +23,11 @@ pub fn render(why: &Why, painter: Painter) -> String {
     let mut text = format!("{title}: {status}\n");
     for cause in &why.causes {
         for line in sentences(cause, why.status).lines() {
-            text.push_str(&format!("  {line}\n"));
+            let line = format!("  {line}");
+            // The rows of a table fit already.
+            let is_row = line.starts_with("    ");
+            text.push_str(&if is_row { line } else { wrapped(&line, 2, stdout_width()) });
+            text.push('\n');
         }
     }
     text
@@ -136,7 +140,8 @@ fn crossed_text(crossed: &Crossed) -> String {
         counted(*total, "device"),
         number(allowed + 1)
     );
-    let mut table = TextTable::new(&["FAILED", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED", ""]);
+    let mut table = TextTable::new(&["FAILED", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED", ""])
+        .sparing(&["BATCH", "CODE", "FINISHED"]);
     let mut expected = 1;
     for failure in failures {
         if failure.count > expected {
@@ -166,7 +171,8 @@ fn crossed_text(crossed: &Crossed) -> String {
         }
     }
     if sample > 0 {
-        let mut table = TextTable::new(&["STATUS", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED"]);
+        let mut table = TextTable::new(&["STATUS", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED"])
+            .sparing(&["BATCH", "CODE", "FINISHED"]);
         for row in &after.sample {
             let mut cells = vec![row.status.as_str().to_string()];
             cells.extend(cells_of(row));
@@ -293,7 +299,7 @@ fn late_text(total: u64, answers: &[(String, LateAnswer)]) -> String {
     if answers.is_empty() {
         return text;
     }
-    let mut table = TextTable::new(&["DEVICE_ID", "CODE", "CAME", "MESSAGE"]);
+    let mut table = TextTable::new(&["DEVICE_ID", "CODE", "CAME", "MESSAGE"]).cutting(&["MESSAGE"]).sparing(&["CAME"]);
     for (device_id, answer) in answers {
         table.push(vec![
             device_id.clone(),
