@@ -8,6 +8,7 @@ mod fetch;
 mod grid;
 mod held;
 mod history;
+mod life;
 mod look;
 mod planned;
 mod source;
@@ -17,7 +18,7 @@ use std::borrow::Cow;
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::ledger::RunRecord;
-use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
+use crate::model::outcome::{DeviceStatus, Reason};
 use crate::model::text::matches_wildcard;
 use crate::prepare::Caveats;
 use crate::results::Row;
@@ -29,6 +30,7 @@ pub use failing::{Failing, FailingDevice, failing};
 pub use fetch::fetch_results;
 pub use grid::{Fate, Grid, GridChoice, fates, grid};
 pub use held::{HeldJob, held};
+pub use life::{Life, ListedStatus};
 pub use look::{Looked, look};
 pub use source::Source;
 pub use why::why;
@@ -36,7 +38,7 @@ pub use why::why;
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
-    pub status: Option<RunStatus>,
+    pub status: Option<ListedStatus>,
     /// Runs that started (or, when they have not, were claimed) at or after this time.
     pub since: Option<jiff::Timestamp>,
     /// Runs that have not ended.
@@ -70,31 +72,6 @@ pub struct Fitting {
     /// The row of the only one; `None` when there are several, or when the results keep failures only and it is not
     /// among them.
     pub row: Option<Row>,
-}
-
-/// Whether a run goes on now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Life {
-    /// It has ended, or was stopped.
-    Over,
-    /// A process works on the fleet: its name, `host/process/random`.
-    AtWork(String),
-    /// No process works on it, and it would go on now: a process was interrupted or died. The next apply resumes it.
-    Interrupted,
-    /// It can go on only when devices come online or acknowledge.
-    Waiting,
-    /// It is another registry's, and which process works on it is not known here.
-    Elsewhere,
-}
-
-impl Life {
-    /// Returns the word for the status of a run.
-    pub fn word(&self, status: RunStatus) -> &'static str {
-        match self {
-            Life::Interrupted => "interrupted",
-            Life::Over | Life::AtWork(_) | Life::Waiting | Life::Elsewhere => status.as_str(),
-        }
-    }
 }
 
 /// Which run.
@@ -191,7 +168,7 @@ fn fitting<'h>(history: &'h History<'_>, filter: &JobFilter) -> Result<Vec<Fitti
             break;
         }
         let time = || record.started_at.unwrap_or_else(|| history.claimed_at(&record));
-        let is_wanted = filter.status.is_none_or(|status| record.status == status)
+        let is_wanted = filter.status.is_none_or(|wanted| history.life(&record).listed(record.status) == wanted)
             && filter.organization.as_ref().is_none_or(|wanted| history.is_within(&record, wanted))
             && filter.since.is_none_or(|since| time() >= since);
         if !is_wanted {

@@ -612,6 +612,8 @@ fn an_interrupted_run_goes_on_where_it_was() {
     assert_eq!(world.executions().len() as u64, done, "what was in flight was awaited, and nothing new started");
     let shown = world.run(&["job", "list", "--json"]).expect(0).json();
     assert_eq!((&shown[0]["status"], &shown[0]["completed"]), (&json!("interrupted"), &json!(done)));
+    let listed = |status: &str| world.run(&["job", "list", "--json", "--status", status]).expect(0).json().len();
+    assert_eq!((listed("interrupted"), listed("running")), (1, 0), "by the word that is shown");
     assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
 
     let applied = world.apply().unwrap();

@@ -198,16 +198,22 @@ impl<'a> History<'a> {
                 (format!("job `{}` has no run {run}", choice.job), format!("Its runs are {}.", runs.join(", ")))
             }
             _ if is_declared => {
-                let first = match self.view.declared.fleet.link.hub() {
-                    Some(_) => "The fleet's gateway runs it",
-                    None => "Run `fleetform apply`, unless a daemon does it",
+                let why = format!("`fleetform job show {} --why` says what keeps it.", choice.job);
+                let help = match self.view.declared.fleet.link.hub() {
+                    _ if declared.is_some_and(|job| job.suspend) => {
+                        format!("Its document says `suspend: true`; `fleetform job continue {}` ends that.", choice.job)
+                    }
+                    Some(_) => format!("The fleet's gateway runs it; {why}"),
+                    None => format!("Run `fleetform apply`, unless a daemon does it; {why}"),
                 };
-                let help = format!("{first}; `fleetform job show {} --why` says what keeps it.", choice.job);
                 (format!("job `{}` has not run yet", choice.job), help)
             }
             _ => {
                 let near = crate::diag::nearest(&choice.job, names).map(|near| format!("Did you mean `{near}`?"));
-                let help = near.unwrap_or_else(|| "`fleetform job list` shows the jobs that have run.".to_string());
+                let help = near.unwrap_or_else(|| {
+                    "`fleetform job list` shows the jobs that have run. One that is not committed does not count."
+                        .to_string()
+                });
                 (format!("there is no job `{}`", crate::diag::shown(&choice.job)), help)
             }
         };

@@ -4,9 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Notes, Page, RunRow};
-use crate::model::outcome::RunStatus;
 use crate::ops::Environment;
-use crate::ops::job::{JobFilter, page};
+use crate::ops::job::{JobFilter, ListedStatus, page};
 use crate::web::asked::Asked;
 use crate::web::fault::Fault;
 use crate::web::table::{Row, Sink};
@@ -83,8 +82,7 @@ impl Row for JobRow {
 
 /// Reads the runs behind one, at most so many.
 fn some(environment: &Environment, asked: &Asked, place: (Option<&str>, usize)) -> Result<Jobs, Fault> {
-    let words = RunStatus::ALL.map(RunStatus::as_str).join(", ");
-    let status = asked.word("status", RunStatus::parse, &words)?;
+    let status = asked.word("status", ListedStatus::parse, &ListedStatus::words())?;
     let (period, since) = asked.since(PERIOD)?;
     let (device, organization) = (asked.text("device"), asked.text("organization"));
     let mut notes = Notes::default();
