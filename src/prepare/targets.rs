@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PrepareError;
 use super::preparation::{Preparation, devices_of};
 use super::selection::query_of;
-use crate::diag::{Diagnostic, Diagnostics, Span, code};
+use crate::diag::{Diagnostic, Diagnostics, Span, code, nearest, shown};
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::{Job, Selector};
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::plan::{Plan, Subject};
-use crate::query::{self, Lack, Query};
-use crate::registry::{Registry, Request};
+use crate::query::{self, Lack, Query, Root};
+use crate::registry::{Registry, Request, Selection};
 
 /// Returns what is asked about the devices that a job does not select: who lacks a property under `!=`, NOT or NIN. One
 /// that is selected all the same, by the other side of an OR, does not count.
@@ -52,6 +52,11 @@ pub fn warnings(
             if seen.insert((diagnostic.span, diagnostic.detail.clone())) {
                 diagnostics.push(diagnostic);
             }
+        }
+        if count == 0 && !is_deferred {
+            let found = of_nobody(&condition, span, preparation.declared, registry)?;
+            let new = found.into_iter().filter(|one| seen.insert((one.span, one.detail.clone())));
+            new.for_each(|one| diagnostics.push(one));
         }
         let is_meant = condition.is_all() || job.target.expect.is_some() || is_deferred;
         if count < 2 || is_meant {
@@ -99,6 +104,53 @@ fn condition_of(job: &Job, preparation: &Preparation<'_>) -> Option<(Query, Opti
         Selector::Devices(_) | Selector::OfRun(_) => return None,
     };
     Some((query_of(text, preparation.declared), span))
+}
+
+/// Returns what explains that a condition selects nobody: names that nothing has, and properties that no device has.
+fn of_nobody(
+    condition: &Query,
+    span: Option<Span>,
+    declared: &Declared,
+    registry: &Registry,
+) -> Result<Vec<Diagnostic>, PrepareError> {
+    let mut found = of_unknown_names(condition, span, declared);
+    if registry.devices().count(&Request::all())?.selected == 0 {
+        return Ok(found);
+    }
+    for path in query::searched_paths(condition).into_iter().take(limits::NEGATED_PATHS_MAX) {
+        let Ok(has_it) = query::parse(&format!("is_defined({path})")) else { continue };
+        let selection = Selection::Matching { template: None, conditions: vec![has_it] };
+        if registry.devices().count(&Request::new(selection, Vec::new()))?.selected == 0 {
+            let detail = format!("No device has `{path}`, which this condition compares.");
+            let help = "Capital and small letters differ. `fleetform device list` lists the devices, and \
+                `fleetform device show ID` what one has.";
+            found.push(Diagnostic::new(code::EMPTY_TARGET, span, detail).with_help(help.to_string()));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns a warning for each organization and device template that a condition names and that is not declared.
+fn of_unknown_names(condition: &Query, span: Option<Span>, declared: &Declared) -> Vec<Diagnostic> {
+    let organizations: Vec<&str> = declared.organizations.values().map(|one| one.path.as_str()).collect();
+    let templates: Vec<&str> = declared.templates.keys().map(Name::as_str).collect();
+    let last = |path: &str| path.rsplit('/').next().map(str::to_string);
+    let mut found = Vec::new();
+    for (root, noun, known) in [
+        (Root::Organization, "organization with the path", &organizations),
+        (Root::Template, "device template", &templates),
+    ] {
+        let unknown = query::compared_texts(condition, root).into_iter().filter(|text| !known.contains(&text.as_str()));
+        for text in unknown {
+            let detail = format!("There is no {noun} `{}`, which this condition compares.", shown(&text));
+            let near = known.iter().copied().find(|path| last(path).is_some_and(|name| name == text));
+            let near = near.or_else(|| nearest(&text, known.iter().copied()));
+            let mut diagnostic = Diagnostic::new(code::EMPTY_TARGET, span, detail);
+            diagnostic.help = near.map(|near| format!("Did you mean `{}`?", shown(near)));
+            found.push(diagnostic);
+        }
+    }
+    found
 }
 
 fn of_lack(lack: &Lack, count: u64, span: Option<Span>) -> Diagnostic {

@@ -217,9 +217,9 @@ pub enum Function {
     StartsWith,
     EndsWith,
     Contains,
-    /// ASCII letters only.
+    /// All letters of Unicode.
     Lower,
-    /// ASCII letters only.
+    /// All letters of Unicode.
     Upper,
     /// Code points of a string, elements of an array.
     Length,

@@ -38,7 +38,7 @@ pub use models::with_models;
 pub use rows::RowQuery;
 pub use select::{Aggregate, Collection, Column, ColumnValue, Columns, Select, is_same, parse_select};
 pub(crate) use walk::paths_of;
-pub use walk::{Lack, lacks, negated_paths, paths, searched_paths};
+pub use walk::{Lack, compared_texts, lacks, negated_paths, paths, searched_paths};
 
 use crate::model::device::Device;
 use crate::model::limits;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Query;
-use super::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, PathRef};
+use super::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, PathRef, Root};
 
 /// Returns every property that the query reads, sorted, without duplicates; system properties included.
 pub fn paths(query: &Query) -> Vec<PathRef> {
@@ -80,6 +80,33 @@ fn keyed_path(expr: &Expr) -> Option<&PathRef> {
     match &expr.kind {
         ExprKind::Path(path) if path.root.section().is_some() && !path.keys.is_empty() => Some(path),
         _ => None,
+    }
+}
+
+/// Returns the texts that a system property is compared with by `=` and IN, sorted, without duplicates.
+pub fn compared_texts(query: &Query, root: Root) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    collect_compared(query.condition(), root, &mut found);
+    found.into_iter().collect()
+}
+
+fn collect_compared(expr: &Expr, root: Root, found: &mut BTreeSet<String>) {
+    let is_it = |expr: &Expr| matches!(&expr.kind, ExprKind::Path(path) if path.root == root && path.keys.is_empty());
+    let mut add = |expr: &Expr| {
+        if let ExprKind::Literal(Literal::String(text)) = &expr.kind {
+            found.insert(text.clone());
+        }
+    };
+    if let ExprKind::Compare(Comparison::Equal, left, right) = &expr.kind
+        && (is_it(left) || is_it(right))
+    {
+        [left, right].into_iter().for_each(|side| add(side));
+    } else if let ExprKind::Member(Membership::In, item, elements) = &expr.kind
+        && is_it(item)
+    {
+        elements.iter().for_each(add);
+    } else {
+        children(expr).into_iter().for_each(|child| collect_compared(child, root, found));
     }
 }
 

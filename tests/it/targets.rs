@@ -162,3 +162,29 @@ fn the_size_of_a_group_is_compared_with_the_last_run_on_it() {
     let other = format!("second {{target: {{query: '*'}}, {LEVEL}}}");
     assert_eq!(resized(10, 30, &job, &other), [""; 0]);
 }
+
+#[test]
+fn a_target_that_selects_nobody_says_what_nobody_has() {
+    let check = |condition: &str, expect: &[&str]| {
+        let world = ringed_world();
+        world.job("dim", &format!("{{target: {{query: \"{condition}\"}}, {LEVEL}}}"));
+        let found = warned(&world, "FF651");
+        let causes: Vec<&String> = found.iter().filter(|detail| !detail.starts_with("Job `dim` selects")).collect();
+        assert_eq!(causes.len(), expect.len(), "{condition}: {found:#?}");
+        for (cause, expect) in causes.iter().zip(expect) {
+            assert!(cause.starts_with(expect), "{condition}: {cause}");
+        }
+    };
+    check("tags.rings = 'canary'", &["No device has `tags.rings`"]);
+    check("tags.ring = 'canary' AND properties.reported.x > 3", &["No device has `properties.reported.x`"]);
+    // It is there, with other values.
+    check("tags.ring = 'Canary'", &[]);
+    // A device may be selected without it.
+    check("tags.ring = 'none' OR tags.rings = 'canary'", &[]);
+    check("organization = 'eu'", &["There is no organization with the path `eu`"]);
+    check(
+        "organization IN ['acme/asia'] OR template = 'lamp'",
+        &["There is no organization with the path `acme/asia`", "There is no device template `lamp`"],
+    );
+    check("organization = 'acme/eu' AND tags.ring = 'none'", &[]);
+}
