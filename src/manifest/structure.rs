@@ -236,7 +236,10 @@ fn explain(error: &ValidationError<'_>, root: &Node, schema: &Value) -> Vec<(Dia
             let span = place.key.map(|key| key.span).or(first).unwrap_or(place.node.span);
             vec![(Diagnostic::new(code::MISSING_FIELD, span, detail), None)]
         }
-        ValidationErrorKind::Type { kind } => vec![(wrong_type(&place, path, kind), Some(path.to_string()))],
+        ValidationErrorKind::Type { kind } => {
+            let fields = allowed_fields(schema, error.schema_path().as_str());
+            vec![(wrong_type(&place, path, kind, &fields), Some(path.to_string()))]
+        }
         ValidationErrorKind::Enum { options } => vec![(unknown_word(&place, path, options), Some(path.to_string()))],
         ValidationErrorKind::Minimum { limit } => {
             let detail = format!("{} must be at least {limit}.", Subject(path));
@@ -269,7 +272,8 @@ fn unknown_field(root: &Node, path: &str, name: &str, allowed: &[String]) -> Dia
     Diagnostic::new(code::UNKNOWN_FIELD, place.key_span(), detail).with_help(help)
 }
 
-fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind) -> Diagnostic {
+/// `fields` are those of the map that it may be.
+fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind, fields: &[String]) -> Diagnostic {
     let words: Vec<String> = match expected {
         TypeKind::Single(one) => vec![one.to_string()],
         TypeKind::Multiple(many) => many.iter().map(|one| one.to_string()).collect(),
@@ -289,8 +293,21 @@ fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind) -> Diagnostic 
     let detail = format!("{} is {}, and it must be {wanted}.", Subject(path), describe(place.node));
     let diagnostic = Diagnostic::new(code::WRONG_TYPE, place.node.span, detail);
     let wants_text = words == ["string"];
-    let wants_boolean = words.iter().any(|word| word == "boolean");
+    let wants = |wanted: &str| words.iter().any(|word| word == wanted);
+    let wants_boolean = wants("boolean");
     match &place.node.content {
+        Content::String(text) if wants("object") && fields.iter().any(|field| field == "group") => {
+            diagnostic.with_help(format!("For a device group, write `{{group: {}}}`.", shown(text)))
+        }
+        Content::String(_) | Content::Number(_) | Content::Bool(_) | Content::Seq(_)
+            if wants("object") && !fields.is_empty() =>
+        {
+            diagnostic.with_help(format!("Its fields are {}.", list(fields.iter().map(String::as_str))))
+        }
+        Content::Number(number) if wants("integer") && wants("string") => match share_of(number) {
+            Some(share) => diagnostic.with_help(format!("For a share of the devices, write `{share}`.")),
+            None => diagnostic,
+        },
         Content::Bool(value) if wants_text => diagnostic.with_help(format!("Put it in quotes: `\"{value}\"`.")),
         Content::Number(number) if wants_text => diagnostic.with_help(format!(
             "Put it in quotes when it is text: `\"{number}\"`. A time needs its unit: `{number}s`, `{number}m`."
@@ -316,12 +333,25 @@ fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind) -> Diagnostic 
     }
 }
 
+/// Returns a number between 0 and 1 as a whole percentage, such as `25%`; `None` for another number.
+fn share_of(number: &serde_json::Number) -> Option<String> {
+    let percent = number.as_f64()? * 100.0;
+    let is_whole = (percent - percent.round()).abs() < 1e-6;
+    (is_whole && 0.5 < percent && percent < 99.5).then(|| format!("{percent:.0}%"))
+}
+
 fn unknown_word(place: &Place<'_>, path: &str, options: &Value) -> Diagnostic {
     let words: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let detail = format!("{} is {}, and it must be {}.", Subject(path), describe(place.node), alternatives(&words));
     let code = if place.node.as_str().is_some() { code::UNKNOWN_WORD } else { code::WRONG_TYPE };
     let diagnostic = Diagnostic::new(code, place.node.span, detail);
-    match place.node.as_str().and_then(|word| nearest(word, words.iter().copied())) {
+    // A word that is written out, as `Monday` for `mon`.
+    let is_short_for = |option: &&str, word: &str| option.len() > 2 && word.to_lowercase().starts_with(*option);
+    let near = |word: &str| {
+        let short = words.iter().copied().find(|option| is_short_for(option, word));
+        short.or_else(|| nearest(word, words.iter().copied()))
+    };
+    match place.node.as_str().and_then(near) {
         Some(near) => diagnostic.with_help(format!("Did you mean `{near}`?")),
         None => diagnostic,
     }

@@ -178,8 +178,11 @@ fn missing(doc: &Doc, path: &str, span: Span, input: &Input<'_>) -> Box<Diagnost
         let detail = format!("`{}` is a folder, and a file is needed.", shown(path));
         return Box::new(Diagnostic::new(code::NOT_A_FILE, span, detail));
     }
-    let detail =
-        format!("There is no file `{}` in the tree. Files are read from git, so it must be committed.", shown(path));
+    let detail = format!(
+        "There is no file `{}` in the fleet's folder. One that git ignores does not count, and apply reads what is \
+         committed.",
+        shown(path)
+    );
     let diagnostic = Diagnostic::new(code::FILE_MISSING, span, detail);
     let extension = path.rsplit('.').next();
     let alike = |entry: &&str| folder(entry) == here && entry.rsplit('.').next() == extension;
