@@ -13,7 +13,7 @@ use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
 use crate::plan::{Conflict, Notice, Plan, Refusal};
-use crate::registry::{Alike, StagedImport};
+use crate::registry::{Alike, PaddedCell, StagedImport};
 
 /// Rejected rows that a warning shows.
 const ROWS_SHOWN: usize = 3;
@@ -46,6 +46,9 @@ fn diagnose_file(file: &StagedFile, loaded: &Loaded, diagnostics: &mut Diagnosti
         );
         let help = "Leave them out: fleetform makes keys of its own.".to_string();
         diagnostics.push(Diagnostic::new(code::KEYS_IN_FILE, span, detail).with_help(help));
+    }
+    if let Some(warning) = padded_cells(loaded, import, &file.found) {
+        diagnostics.push(warning);
     }
     if let Some(Alike { groups, sample: [one, other] }) = &file.found.alike {
         let more = if *groups > 1 { format!(", and {} more of the kind", groups - 1) } else { String::new() };
@@ -325,6 +328,21 @@ pub(super) fn rejected_rows(loaded: &Loaded, import: &Name, found: &StagedImport
     let are = if *rejected == 1 { "is" } else { "are" };
     let detail = format!("{rejected} of {rows} rows of import `{import}` {are} rejected:{}", row_errors(found));
     Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail)
+}
+
+/// Returns the warning of texts that begin or end with a space.
+pub(super) fn padded_cells(loaded: &Loaded, import: &Name, found: &StagedImport) -> Option<Diagnostic> {
+    let PaddedCell { column, line, text } = found.padded.as_ref()?;
+    let (column, text) = (shorten(column, 60), shorten(text, 40));
+    let detail = format!(
+        "The file of import `{import}` has texts that begin or end with a space, such as {:?} in line {line}, column \
+         `{}`.",
+        sanitize_line(&text),
+        sanitize_line(&column)
+    );
+    let help = "The space is part of the value. Take it out: between cells there is a comma and nothing else.";
+    let span = span_of_import(loaded, import);
+    Some(Diagnostic::new(code::PADDED_CELLS, span, detail).with_help(help.to_string()))
 }
 
 /// Returns the error of an import without a row that can be used.

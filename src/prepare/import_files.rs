@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diagnose::{nothing_imported, rejected_rows};
+use super::diagnose::{nothing_imported, padded_cells, rejected_rows};
 use super::{Files, PrepareError};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::manifest::Loaded;
@@ -31,8 +31,14 @@ pub fn check_import_files(files: &Files<'_>) -> Result<Diagnostics, PrepareError
             Ok(found) if found.rejected == found.rows => {
                 diagnostics.push(nothing_imported(&files.loaded, &import.name, &found));
             }
-            Ok(found) if found.rejected == 0 => {}
-            Ok(found) => diagnostics.push(rejected_rows(&files.loaded, &import.name, &found)),
+            Ok(found) => {
+                if found.rejected > 0 {
+                    diagnostics.push(rejected_rows(&files.loaded, &import.name, &found));
+                }
+                if let Some(warning) = padded_cells(&files.loaded, &import.name, &found) {
+                    diagnostics.push(warning);
+                }
+            }
             Err(ImportFailure::Registry(error)) => return Err(error.into()),
             Err(ImportFailure::File { line, message, help }) => {
                 diagnostics.push(unusable_file(&files.loaded, import, (line, &message), help));

@@ -136,6 +136,8 @@ pub struct StagedImport {
     pub alike_registered: Option<Alike>,
     /// The first text of each column of cloud properties that has any, in the order in which they were found.
     pub cloud_cells: Vec<CloudCell>,
+    /// The first text of the file that begins or ends with a space; `None` when there is none.
+    pub padded: Option<PaddedCell>,
     /// The watched tags that rows change, at most one for each pattern, in the order of the patterns.
     pub changed_tags: Vec<ChangedTag>,
 }
@@ -168,6 +170,17 @@ pub struct CloudCell {
     /// The line of the file on which its row starts, from 1.
     pub line: u64,
     /// As in the file: untrusted, never empty.
+    pub text: String,
+}
+
+/// A cell whose text begins or ends with a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaddedCell {
+    /// The name of its column, untrusted.
+    pub column: String,
+    /// The line of the file on which its row starts, from 1.
+    pub line: u64,
+    /// As in the file: untrusted.
     pub text: String,
 }
 

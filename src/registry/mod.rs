@@ -52,7 +52,9 @@ pub use etag::{Identity, twin_etag};
 pub use file::{RowNames, check_file};
 pub use flaws::{Flaw, FlawKind};
 pub use identities::{IdentityRow, IdentityWrite, IfMatch, NewIdentity, Statistics};
-pub use imports::{Alike, ChangedTag, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
+pub use imports::{
+    Alike, ChangedTag, CloudCell, ImportFailure, ImportSpec, Imports, PaddedCell, RowError, StagedImport,
+};
 pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits, WholeAnswer,
 };

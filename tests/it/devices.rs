@@ -335,6 +335,30 @@ fn columns_that_do_not_fit_the_template_are_a_warning() {
     assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF668"));
 }
 
+#[test]
+fn a_space_behind_a_comma_is_warned_of() {
+    let world = World::new("{}");
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv}");
+    let warned = |rows: &str| {
+        world.write("d.csv", format!("IOTC_DEVICEID, IOTC_DEVICENAME, TAG.hall,CLOUD.owner\n{rows}"));
+        let [validated, planned] = ["validate", "plan"].map(|command| world.run(&[command]).expect(0).stderr);
+        assert_eq!(validated.contains("FF678"), planned.contains("FF678"), "{planned}");
+        planned
+    };
+    assert!(!warned("a,Lamp 1,a b,north\nb,,,\n").contains("FF678"));
+    for (rows, told) in [
+        ("a,Lamp 1,a,\nb, Lamp 2, b,\nc,, c,\n", "such as \" Lamp 2\" in line 3, column `IOTC_DEVICENAME`"),
+        ("a,,a ,\n", "such as \"a \" in line 2, column `TAG.hall`"),
+        ("a,,, \n", "such as \" \" in line 2, column `CLOUD.owner`"),
+    ] {
+        let stderr = warned(rows);
+        assert!(stderr.contains(told) && stderr.matches("FF678").count() == 1, "{stderr}");
+    }
+    world.commit("devices");
+    world.apply().unwrap();
+    assert_eq!(world.device("a").cloud, serde_json::json!({"owner": " "}), "it is part of the value");
+}
+
 /// A fleet with the imports `a` and `b`, of a form each, with a device that is to move and one that stays each.
 fn two_imports(removed: &str) -> World {
     let world = World::new("{}");

@@ -16,7 +16,7 @@ mod table;
 
 use std::io::Read;
 
-use super::{CloudCell, ImportFailure, RowError, StagedImport};
+use super::{CloudCell, ImportFailure, PaddedCell, RowError, StagedImport};
 use crate::model::fleet::ImportFormat;
 use crate::model::limits;
 use crate::model::text::shorten;
@@ -55,5 +55,6 @@ pub fn check_file(
             found.errors.push(RowError { line, device_id, message });
         }
     }
+    found.padded = source.take_padded();
     Ok(found)
 }

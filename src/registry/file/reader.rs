@@ -5,7 +5,7 @@ use std::io::Read;
 use super::hub::HubLines;
 use super::row::RowEntry;
 use super::table::CsvTable;
-use super::{CloudCell, ImportFailure};
+use super::{CloudCell, ImportFailure, PaddedCell};
 use crate::model::fleet::ImportFormat;
 
 /// The rows of a file.
@@ -58,6 +58,15 @@ impl<R: Read> Reader<R> {
         match self {
             Reader::Csv(table) => std::mem::take(&mut table.cloud_cells),
             Reader::IotHub(_) => Vec::new(),
+        }
+    }
+
+    /// Returns the first text of the rows so far that begins or ends with a space, and takes it away.
+    pub fn take_padded(&mut self) -> Option<PaddedCell> {
+        match self {
+            Reader::Csv(table) => table.padded.take().map(|cell| *cell),
+            // Quotes say where a text begins and ends.
+            Reader::IotHub(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::record::Records;
 use super::row::{Rejected, Row, RowEntry};
-use super::{CloudCell, ImportFailure};
+use super::{CloudCell, ImportFailure, PaddedCell};
 use crate::diag::nearest;
 use crate::model::device::{Authentication, IOTC_COLUMNS};
 use crate::model::id::DeviceId;
@@ -52,6 +52,8 @@ pub struct CsvTable<R> {
     pub cloud_cells: Vec<CloudCell>,
     /// The places of the `CLOUD.` columns without text so far.
     unseen: Vec<usize>,
+    /// The first name, tag or cloud property that begins or ends with a space.
+    pub padded: Option<Box<PaddedCell>>,
 }
 
 impl<R: Read> CsvTable<R> {
@@ -73,7 +75,8 @@ impl<R: Read> CsvTable<R> {
         let is_export = credentials.count() == 4;
         let is_cloud = |column: &Column| matches!(column, Column::Twin { section: Section::Cloud, .. });
         let unseen = (0..columns.len()).filter(|at| is_cloud(&columns[*at])).collect();
-        Ok(CsvTable { records, record, columns, has_keys, has_blocked, is_export, cloud_cells: Vec::new(), unseen })
+        let (cloud_cells, padded) = (Vec::new(), None);
+        Ok(CsvTable { records, record, columns, has_keys, has_blocked, is_export, cloud_cells, unseen, padded })
     }
 
     /// Returns the next row; `None` at the end.
@@ -96,6 +99,9 @@ impl<R: Read> CsvTable<R> {
         if row.is_ok() && !self.unseen.is_empty() {
             self.note_cloud_cells(line);
         }
+        if row.is_ok() && self.padded.is_none() {
+            self.padded = self.padded_cell(line).map(Box::new);
+        }
         Ok(Some(RowEntry { line, row }))
     }
 
@@ -112,6 +118,26 @@ impl<R: Read> CsvTable<R> {
             }
             cell.is_empty()
         });
+    }
+
+    /// Returns the first text of the record that begins or ends with a space: one behind `, ` does.
+    fn padded_cell(&self, line: u64) -> Option<PaddedCell> {
+        self.columns.iter().zip(&self.record).find_map(|(column, cell)| {
+            let name = match column {
+                _ if cell.trim_ascii().len() == cell.len() => return None,
+                Column::Name => "IOTC_DEVICENAME".to_string(),
+                Column::Twin { section: Section::Tags, path } => format!("TAG.{}", path.join(".")),
+                Column::Twin { path, .. } => format!("CLOUD.{}", path.join(".")),
+                Column::Id
+                | Column::KeyRank(_)
+                | Column::Thumbprint(_)
+                | Column::Template
+                | Column::Organization
+                | Column::Blocked
+                | Column::Unnamed => return None,
+            };
+            Some(PaddedCell { column: name, line, text: String::from_utf8_lossy(cell).into_owned() })
+        })
     }
 
     /// Returns the row of the record; the error says why it is rejected.

@@ -93,6 +93,7 @@ impl<'a, R: Read> Stager<'a, R> {
         self.found.has_keys = self.source.has_keys();
         self.found.modules = self.source.modules();
         self.found.cloud_cells = self.source.take_cloud_cells();
+        self.found.padded = self.source.take_padded();
         self.found.alike_registered = self.alike.find_registered(tables)?;
         self.found.alike = self.alike.find(tables)?;
         Ok(self.found)
