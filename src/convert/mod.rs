@@ -175,6 +175,10 @@ fn parsed(inputs: &[Input], refusals: &mut Vec<(usize, Refusal)>) -> Vec<Parsed>
                     };
                     values.push(Parsed { name: input.name.clone(), order, value });
                 }
+                Err(_) if bytes.trim_ascii().is_empty() => refusals.push(refuse("The file is empty.".to_string())),
+                Err(error) if error.is_eof() => {
+                    refusals.push(refuse(format!("The file is cut off: its JSON does not end ({error}).")));
+                }
                 Err(error) => {
                     refusals.push(refuse(format!("This is not valid JSON: {error}. {}", source::expected())));
                 }

@@ -73,10 +73,11 @@ pub fn better<'a>(id: Option<&'a str>, display_name: Option<&'a str>) -> &'a str
     id.filter(is_readable).or(display_name).or(id).unwrap_or_default()
 }
 
-/// Returns the lower-case letters and digits of a text, with one `-` for everything between them.
+/// Returns the lower-case letters and digits of a text, with one `-` for everything between them. Letters beyond ASCII
+/// are written with those of ASCII: `Halle Süd` is `halle-sud`.
 pub fn slug(text: &str) -> String {
     let mut slug = String::new();
-    for c in text.chars().flat_map(char::to_lowercase) {
+    for c in deunicode::deunicode(text).chars().flat_map(char::to_lowercase) {
         if c.is_ascii_lowercase() || c.is_ascii_digit() {
             slug.push(c);
         } else if !slug.is_empty() && !slug.ends_with('-') {
@@ -117,8 +118,10 @@ mod tests {
         check("job-014", "job-014");
         check("Set target temperature", "set-target-temperature");
         check("  Hall A / 3 -- (new)!", "hall-a-3-new");
-        check("Größe", "gr-e");
-        check("温度", "job");
+        check("Größe", "grosse");
+        check("Łódź №3", "lodz-no3");
+        check("温度", "wen-du");
+        check("!", "job");
         check("", "job");
         check(&"ab-".repeat(40), &"ab-".repeat(21)[..62]);
     }
@@ -144,7 +147,8 @@ mod tests {
         assert_eq!(better(Some("job-014"), Some("Set it")), "job-014");
         assert_eq!(better(Some(uuid), Some("Set it")), "Set it");
         assert_eq!(better(Some("dtmi:a:b;1"), Some("Thermostat")), "Thermostat");
-        assert_eq!(better(Some(uuid), Some("温度")), uuid);
+        assert_eq!(better(Some(uuid), Some("温度")), "温度");
+        assert_eq!(better(Some(uuid), Some("--")), uuid);
         assert_eq!(better(Some(uuid), None), uuid);
         assert_eq!(better(None, Some("Set it")), "Set it");
     }

@@ -89,6 +89,10 @@ impl Source {
     /// # Errors
     /// It is none of them; whole sentences.
     pub fn of(members: &Map<String, Value>) -> Result<Source, String> {
+        if let Some(code) = error_of(members) {
+            let code = shown(code);
+            return Err(format!("This is the error `{code}` that the API answered with: ask for it again."));
+        }
         let has = |name: &str| members.get(name).is_some_and(|value| !value.is_null());
         let within = |name: &str, inner: &str| members.get(name).is_some_and(|value| value.get(inner).is_some());
         let word = members.get("type").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
@@ -147,6 +151,13 @@ impl Source {
         let found = if keys.is_empty() { "no members".to_string() } else { keys.join(", ") };
         Err(format!("This has the shape of nothing that can be converted: it has {found}. {}", expected()))
     }
+}
+
+/// Returns the code of an error of the REST APIs, `{"error": {"code", "message", …}}`; `None` for anything else.
+pub fn error_of(members: &Map<String, Value>) -> Option<&str> {
+    let error = members.get("error").filter(|_| members.len() == 1)?;
+    error.get("message").and_then(Value::as_str)?;
+    error.get("code")?.as_str()
 }
 
 /// Returns what a file may hold, as sentences.

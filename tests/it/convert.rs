@@ -272,10 +272,13 @@ fn bad_input_says_what_was_expected() {
         assert!(ran.stderr.starts_with("error: stdin") && ran.stderr.contains(expect), "{}", ran.stderr);
         assert!(ran.stderr.len() < 1_000, "{}", ran.stderr);
     };
+    check(b"", "The file is empty.");
+    check(b" \n", "The file is empty.");
+    check(b"{\"id\": \"a\", ", "The file is cut off: its JSON does not end");
+    check(br#"{"error": {"code": "Unauthorized", "message": "no"}}"#, "the error `Unauthorized` that the API answered");
     check(
-        b"",
-        "This is not valid JSON: EOF while parsing a value at line 1 column 0. Expected is the JSON of one of \
-            iot-central-job,",
+        b"kind: {Job}",
+        "not valid JSON: expected value at line 1 column 1. Expected is the JSON of one of iot-central-job,",
     );
     check(b"kind: Job", "not valid JSON");
     check(b"{\"a\": 1}", "it has `a`. Expected is");
@@ -438,4 +441,33 @@ fn a_page_that_is_missing_is_told() {
         between.len() == 1 && between[0].starts_with("app/devices-12.json: the page before it is not"),
         "{between:?}"
     );
+}
+
+#[test]
+fn devices_of_an_application_keep_what_they_are() {
+    let folder = folder();
+    let app = folder.path().join("app");
+    let write = |path: &str, value: serde_json::Value| {
+        let path = app.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, value.to_string()).unwrap();
+    };
+    let device = |id: &str, kind: serde_json::Value| {
+        json!({"id": id, "displayName": id, "enabled": true, "provisioned": true, "simulated": false, "type": kind,
+            "organizations": ["süd"]})
+    };
+    write("devices-1.json", json!({"value": [device("edge-1", json!(["iotEdge"])), device("d-2", json!([]))]}));
+    write("organizations-1.json", json!({"value": [{"id": "süd", "displayName": "Straße Süd"}]}));
+    // An error in place of an answer gives a device nothing.
+    write("devices/edge-1/properties.json", json!({"error": {"code": "NotFound", "message": "no"}}));
+    // A property of that name does.
+    write("devices/d-2/properties.json", json!({"error": {"code": 7, "text": "hot"}}));
+    let fleet = folder.path().join("fleet");
+    let ran = Ran::of(fleetform().args(["convert"]).arg(&app).arg("-o").arg(&fleet)).expect(65);
+    assert!(ran.stderr.contains("the error `NotFound` in place of properties"), "{}", ran.stderr);
+    let rows = fs::read_to_string(fleet.join("imports/sud.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert_eq!(rows[1], json!({"id": "edge-1", "deviceName": "edge-1", "capabilities": {"iotEdge": true}}));
+    assert_eq!(rows[0]["properties"]["reported"], json!({"error": {"code": 7, "text": "hot"}}));
+    assert!(fleet.join("organizations/sud.yaml").exists(), "{}", ran.stderr);
 }

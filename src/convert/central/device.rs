@@ -31,7 +31,14 @@ struct Device<'a> {
     name: &'a str,
     is_blocked: bool,
     is_simulated: bool,
+    is_edge: bool,
     notes: Notes,
+}
+
+/// Returns true when `type`, a list of words, has that of an IoT Edge device.
+fn is_edge(members: &Map<String, Value>) -> bool {
+    let words = members.get("type").and_then(Value::as_array);
+    words.is_some_and(|words| words.iter().any(|word| word == "iotEdge"))
 }
 
 impl<'a> Device<'a> {
@@ -43,6 +50,7 @@ impl<'a> Device<'a> {
             name: fields.text("displayName")?.unwrap_or_default(),
             is_blocked: fields.boolean("enabled")? == Some(false),
             is_simulated: fields.boolean("simulated")? == Some(true),
+            is_edge: is_edge(members),
             notes: Notes::new(),
         };
         fields.skip(&["etag", "template", "organizations", "provisioned", "type"]);
@@ -72,7 +80,8 @@ pub fn devices(members: &Map<String, Value>, context: &mut Context<'_>) -> Resul
         blocked += usize::from(device.is_blocked);
         let sections = context.sections_of(device.id, place.0.as_deref());
         has_guessed |= sections.as_ref().is_some_and(|sections| sections.is_guessed);
-        rows.insert(device.id, DeviceRow { name: device.name, is_blocked: device.is_blocked, sections });
+        let Device { id, name, is_blocked, is_edge, .. } = device;
+        rows.insert(id, DeviceRow { name, is_blocked, is_edge, sections });
     }
     let mut notes: Notes = unknown.into_iter().collect();
     notes.extend(properties::notes(has_guessed));
@@ -104,6 +113,7 @@ pub fn devices(members: &Map<String, Value>, context: &mut Context<'_>) -> Resul
 struct DeviceRow<'a> {
     name: &'a str,
     is_blocked: bool,
+    is_edge: bool,
     /// `None` when the input has none.
     sections: Option<properties::Sections>,
 }
@@ -128,9 +138,10 @@ fn import(
         words.push("devices".to_string());
     }
     let name = context.names.claim(DocumentKind::DeviceImport, &words.join("-"), None);
-    let has_properties = rows.values().any(|row| row.sections.is_some());
-    let file = format!("{name}.{}", if has_properties { "jsonl" } else { "csv" });
-    let text = if has_properties { lines(rows) } else { csv(&rows) };
+    // What a table has no columns for.
+    let needs_lines = rows.values().any(|row| row.sections.is_some() || row.is_edge);
+    let file = format!("{name}.{}", if needs_lines { "jsonl" } else { "csv" });
+    let text = if needs_lines { lines(rows) } else { csv(&rows) };
     spec["file"] = Value::from(file.as_str());
     Ok(Draft {
         kind: DocumentKind::DeviceImport,
@@ -160,13 +171,16 @@ fn csv(rows: &BTreeMap<&str, DeviceRow<'_>>) -> String {
 /// Returns the file of an import as JSON lines.
 fn lines(rows: BTreeMap<&str, DeviceRow<'_>>) -> String {
     let mut text = String::new();
-    for (id, DeviceRow { name, is_blocked, sections }) in rows {
+    for (id, DeviceRow { name, is_blocked, is_edge, sections }) in rows {
         let mut line = Map::from_iter([("id".to_string(), Value::from(id))]);
         if !name.is_empty() {
             line.insert("deviceName".to_string(), Value::from(name));
         }
         if is_blocked {
             line.insert("status".to_string(), Value::from("disabled"));
+        }
+        if is_edge {
+            line.insert("capabilities".to_string(), json!({"iotEdge": true}));
         }
         line.extend(sections.unwrap_or_default().members());
         text.push_str(&Value::Object(line).to_string());

@@ -42,7 +42,7 @@ pub fn group(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<
     let guessed = properties.guessed;
     if let Err(errors) = crate::query::parse(&condition) {
         let problem = errors.first().map_or(String::new(), ToString::to_string);
-        return Err(unreadable(format!("{problem} Here it would be `{}`.", shown(&condition))));
+        return Err(unreadable(format!("{problem} The condition that was made of it is `{}`.", shown(&condition))));
     }
     spec["query"] = Value::from(condition);
     if !guessed.is_empty() {

@@ -8,6 +8,7 @@ use super::text_of;
 use crate::convert::Context;
 use crate::convert::document::Draft;
 use crate::convert::fields::Notes;
+use crate::convert::source::error_of;
 use crate::diag::shown;
 use crate::query::ast::Root;
 
@@ -32,7 +33,9 @@ pub struct Sections {
 
 /// Keeps the properties of a device for its import.
 pub fn declare<'a>(members: &'a Map<String, Value>, context: &mut Context<'a>) {
-    if let Some(id) = text_of(members, "id") {
+    if answered_error(members).is_none()
+        && let Some(id) = text_of(members, "id")
+    {
         context.properties.entry(id).or_default().said.push(members);
     }
 }
@@ -43,12 +46,8 @@ pub fn declare<'a>(members: &'a Map<String, Value>, context: &mut Context<'a>) {
 /// The device is not part of the input, or the answer is an error of the API; whole sentences.
 pub fn properties(members: &Map<String, Value>, context: &Context<'_>) -> Result<Vec<Draft>, String> {
     let id = text_of(members, "id").ok_or("`id` is missing.")?;
-    for member in ["properties", "cloudProperties"] {
-        if let Some(error) = members.get(member).and_then(|value| value.get("error")).filter(|error| error.is_object())
-        {
-            let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
-            return Err(format!("IoT Central answered with the error `{}` in place of properties.", shown(code)));
-        }
+    if let Some(code) = answered_error(members) {
+        return Err(format!("IoT Central answered with the error `{}` in place of properties.", shown(code)));
     }
     if !context.properties.get(id).is_some_and(|known| known.is_device) {
         return Err(format!(
@@ -57,6 +56,12 @@ pub fn properties(members: &Map<String, Value>, context: &Context<'_>) -> Result
         ));
     }
     Ok(Vec::new())
+}
+
+/// Returns the code of the error that the API answered with in place of properties.
+fn answered_error(members: &Map<String, Value>) -> Option<&str> {
+    let mut answers = ["properties", "cloudProperties"].into_iter().filter_map(|name| members.get(name)?.as_object());
+    answers.find_map(error_of)
 }
 
 impl Context<'_> {
