@@ -219,7 +219,8 @@ fn a_device_that_is_not_online_is_waited_for() {
     let rid = rid_of(&device.message().0);
     drop(device);
     desk.close();
-    assert_eq!(desk.switchboard.connected(), None);
+    // The thread that has made the call may not have let go of the link yet.
+    wait_until("the link is gone", || desk.switchboard.connected().is_none());
     assert_eq!(desk.call(call("d-1", 1_000, 1_000)).join().unwrap().0, Err(CallError::NoGateway));
     desk.open();
     let mut device = desk.connect("d-1", false);

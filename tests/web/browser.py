@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -56,8 +56,8 @@ def need(is_so, what):
 
 def until(driver, what, test, seconds=60):
     try:
-        # A live part may be swapped between finding and reading it.
-        wait = WebDriverWait(driver, seconds, poll_frequency=0.2, ignored_exceptions=[StaleElementReferenceException])
+        # A live part may be swapped, and a page loaded, between finding and reading it.
+        wait = WebDriverWait(driver, seconds, poll_frequency=0.2, ignored_exceptions=[WebDriverException])
         return wait.until(lambda _: test())
     except Exception as error:  # noqa: BLE001
         print("FAILED:", what, repr(error)[:500], flush=True)
@@ -69,7 +69,7 @@ def text(driver, selector):
     for _ in range(20):
         try:
             return driver.find_element(By.CSS_SELECTOR, selector).text
-        except StaleElementReferenceException:
+        except WebDriverException:
             time.sleep(0.05)
     return driver.find_element(By.CSS_SELECTOR, selector).text
 
