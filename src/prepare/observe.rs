@@ -72,7 +72,9 @@ pub(super) fn prepare(
     }
     let (mut scheduled, mut gone) = (BTreeMap::new(), Vec::new());
     if preparation.is_shown {
-        scheduled = super::scheduled::counts(preparation, registry, &mut passed_over)?;
+        let found = super::scheduled::counts(preparation, registry, &mut templates, &mut passed_over)?;
+        diagnostics.extend(found.diagnostics);
+        scheduled = found.counts;
         gone = super::gone::gone(preparation, registry)?;
     }
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();

@@ -1,29 +1,42 @@
 //! How many devices the schedules of a plan would select now: for their reviewer, long before they are due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
 use super::preparation::Preparation;
 use super::selection::selection_of;
+use super::templates::{Templates, schedule_fits_some};
 use crate::diag::Diagnostics;
 use crate::ledger::Ledger;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::limits;
+use crate::model::observation::Mismatch;
 use crate::model::schedule::Schedule;
-use crate::registry::{Registry, Request};
+use crate::query;
+use crate::registry::{Registry, Request, Selection};
 use crate::schedule::Occurrences;
 
-/// Returns the number of each, and in `passed_over` the answers to its questions: those of schedules that have never
-/// run and then of those that are due soonest, up to [`limits::SCHEDULES_COUNTED_MAX`] of them.
+/// What was counted of the schedules that are looked at: those that have never run and then those that are due
+/// soonest, up to [`limits::SCHEDULES_COUNTED_MAX`] of them.
+#[derive(Default)]
+pub(super) struct Scheduled {
+    /// The devices that each selects now.
+    pub counts: BTreeMap<Name, u64>,
+    /// What is wrong with devices that they select.
+    pub diagnostics: Diagnostics,
+}
+
+/// Counts what schedules would select now, and in `passed_over` the answers to their questions.
 ///
 /// # Errors
 /// The registry or the repository cannot be read.
 pub(super) fn counts(
     preparation: &Preparation<'_>,
     registry: &Registry,
+    templates: &mut Templates<'_>,
     passed_over: &mut BTreeMap<Name, Vec<u64>>,
-) -> Result<BTreeMap<Name, u64>, PrepareError> {
+) -> Result<Scheduled, PrepareError> {
     let ledger = preparation.ledger;
     let mut due: Vec<_> = preparation.declared.schedules.values().filter(|schedule| !schedule.is_suspended).collect();
     let next = |schedule: &_| Occurrences::after(schedule, preparation.now).next();
@@ -32,7 +45,7 @@ pub(super) fn counts(
         let has_run = has_run(schedule, ledger);
         (has_run, next(schedule).map(|occurrence| occurrence.instant))
     });
-    let mut counts = BTreeMap::new();
+    let mut scheduled = Scheduled::default();
     for schedule in due.into_iter().take(limits::SCHEDULES_COUNTED_MAX) {
         let job: Job = schedule.job_at(preparation.now);
         // What is wrong with the target is said when it is due.
@@ -40,11 +53,47 @@ pub(super) fn counts(
             let questions = super::targets::questions(&job, preparation);
             let request = Request { passed_over: questions, ..Request::new(selection, within) };
             let tally = registry.devices().count(&request)?;
-            counts.insert(schedule.name.clone(), tally.selected);
+            let mismatched = mismatched(&request, templates.mismatching(&job), registry)?;
+            if !mismatched.is_empty() {
+                let found = schedule_fits_some(&job, tally.selected, &mismatched, preparation);
+                scheduled.diagnostics.push(found);
+            }
+            scheduled.counts.insert(schedule.name.clone(), tally.selected);
             passed_over.insert(schedule.name.clone(), tally.passed_over);
         }
     }
-    Ok(counts)
+    Ok(scheduled)
+}
+
+/// Returns how many devices of a selection by conditions have each of these templates.
+fn mismatched(
+    request: &Request,
+    templates: BTreeSet<Name>,
+    registry: &Registry,
+) -> Result<BTreeMap<Mismatch, u64>, PrepareError> {
+    let mut found = BTreeMap::new();
+    let Selection::Matching { template: wanted, conditions } = &request.selection else { return Ok(found) };
+    let count = |more: &[&Name]| {
+        let words: Vec<String> = more.iter().map(|name| format!("'{name}'")).collect();
+        let condition = query::parse(&format!("template IN [{}]", words.join(", ")));
+        let conditions = conditions.iter().cloned().chain(condition.ok()).collect();
+        let selection = Selection::Matching { template: wanted.clone(), conditions };
+        Ok::<u64, PrepareError>(registry.devices().count(&Request::new(selection, request.within.clone()))?.selected)
+    };
+    let possible = templates.iter().filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == name.as_str()));
+    let possible: Vec<&Name> = possible.take(limits::SCHEDULE_TEMPLATES_MAX).collect();
+    let mut left = if possible.is_empty() { 0 } else { count(&possible)? };
+    for name in &possible {
+        if left == 0 {
+            break;
+        }
+        let devices = if possible.len() == 1 { left } else { count(&[name])? };
+        left = left.saturating_sub(devices);
+        if devices > 0 {
+            found.insert(Mismatch::Template((*name).clone()), devices);
+        }
+    }
+    Ok(found)
 }
 
 /// Returns true when an occurrence was claimed under the name of a schedule, or under its previous one.

@@ -74,10 +74,37 @@ pub fn fits_none(
         let span = preparation.loaded.spans.span(job, "/spec/action/edgeManifest");
         return Diagnostic::new(code::FITS_NO_TEMPLATE, span, detail).with_help(EDGE_HELP);
     }
-    let (list, span) = explained(job, mismatched, preparation);
+    let (list, span) = explained(declared_job(job, preparation), mismatched, preparation);
     let detail = format!("Job `{job}` fits the template of none of its {}.{list}", devices_of(count));
     let help = "Correct the action, or the target.".to_string();
     Diagnostic::new(code::FITS_NO_TEMPLATE, span, detail).with_help(help)
+}
+
+/// Returns the diagnostic of a schedule that does not fit some of the devices that it would select now.
+pub fn schedule_fits_some(
+    job: &Job,
+    count: u64,
+    mismatched: &BTreeMap<Mismatch, u64>,
+    preparation: &Preparation<'_>,
+) -> Diagnostic {
+    let mismatches: u64 = mismatched.values().sum();
+    let (list, span) = explained(job, mismatched, preparation);
+    let (schedule, have) = (&job.name, if mismatches == 1 { "has" } else { "have" });
+    let then = match mismatches == count {
+        true => "an occurrence is refused",
+        false => "an occurrence fails on them with template-mismatch",
+    };
+    let detail = format!(
+        "{mismatches} of the {} that schedule `{schedule}` selects now {have} a template that it does not fit: \
+         {then}.{list}",
+        devices_of(count)
+    );
+    let help = "Correct the action, or the target.".to_string();
+    Diagnostic::new(code::TEMPLATE_MISMATCH, span, detail).with_help(help)
+}
+
+fn declared_job<'a>(job: &Name, preparation: &Preparation<'a>) -> &'a Job {
+    preparation.declared.jobs.get(job).expect("a plan runs declared jobs")
 }
 
 /// How a device becomes one that takes an edge manifest.
@@ -104,7 +131,7 @@ pub fn fits_some(
         (what, String::new(), preparation.loaded.spans.span(job, "/spec/action/edgeManifest"))
     } else {
         let what = if is_one { "has a template that it does not fit" } else { "have a template that it does not fit" };
-        let (list, span) = explained(job, mismatched, preparation);
+        let (list, span) = explained(declared_job(job, preparation), mismatched, preparation);
         (what, list, span)
     };
     let detail = format!(
@@ -120,13 +147,8 @@ pub fn fits_some(
 }
 
 /// Returns what keeps a job from some templates, a template a line, and where the first of it stands.
-fn explained(
-    job: &Name,
-    mismatched: &BTreeMap<Mismatch, u64>,
-    preparation: &Preparation<'_>,
-) -> (String, Option<Span>) {
+fn explained(job: &Job, mismatched: &BTreeMap<Mismatch, u64>, preparation: &Preparation<'_>) -> (String, Option<Span>) {
     let declared = preparation.declared;
-    let job = declared.jobs.get(job).expect("a plan runs declared jobs");
     let template = |(mismatch, devices): (&'_ Mismatch, &u64)| match mismatch {
         Mismatch::Template(name) => Some((name.clone(), *devices)),
         Mismatch::NotEdge => None,

@@ -459,3 +459,33 @@ fn bounds_of_iot_central_are_held() {
         assert!(plan.stderr.contains(&format!("`thermostat1.target` expects {expected}, got {value}")), "{plan:?}");
     }
 }
+
+#[test]
+fn a_schedule_that_does_not_fit_its_devices_is_warned_of() {
+    let check = |target: &str, action: &str, expect: Option<&str>| {
+        let world = world();
+        let job = format!("{{target: {{{target}}}, action: {action}}}");
+        let spec = format!("{{start: 2099-01-01T02:30:00, timeZone: UTC, recurrence: daily, job: {job}}}");
+        world.declare("nightly.yaml", "Schedule", "nightly", &spec);
+        let said = plan(&world);
+        let found: Vec<&str> = said.findings.iter().filter_map(|one| one["detail"].as_str()).collect();
+        let found: Vec<&str> = found.into_iter().filter(|detail| detail.contains("does not fit")).collect();
+        assert_eq!((said.code, found.len()), (0, usize::from(expect.is_some())), "{action}: {:#?}", said.findings);
+        assert!(expect.is_none_or(|expect| found[0].starts_with(expect)), "{found:?}");
+    };
+    let owner = "{cloudProperty: {ownr: north}}";
+    check(
+        "query: \"startswith(deviceId, 'l')\"",
+        owner,
+        Some(
+            "4 of the 4 devices that schedule `nightly` selects now have a template that it does not fit: an occurrence \
+             is refused.\n  template `lamp`, 4 devices: ",
+        ),
+    );
+    let some = "4 of the 7 devices that schedule `nightly` selects now have a template that it does not fit: an \
+                occurrence fails on them with template-mismatch.\n  template `lamp`, 4 devices";
+    check("query: '*'", "{property: {sensor: {target: 3}}}", Some(some));
+    check("query: \"template = 'thermostat'\"", "{property: {sensor: {target: 3}}}", None);
+    check("query: \"template = 'lamp'\"", "{cloudProperty: {owner: north}}", None);
+    check("query: \"template = 'lamp'\"", "{tags: {a: b}}", None);
+}
