@@ -326,7 +326,7 @@ pub enum JobCommand {
         /// Runs with this status
         #[arg(long, value_parser = super::values::parse_run_status)]
         status: Option<crate::ops::job::ListedStatus>,
-        /// Runs of the last days, hours or minutes, such as 30d
+        /// Runs of the last weeks, days, hours or minutes, such as 30d, or since a date
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
         /// Runs that are about a device whose id fits, with * and ?; and what became of it in each

@@ -11,6 +11,7 @@ mod history;
 mod life;
 mod look;
 mod planned;
+mod since;
 mod source;
 mod why;
 
@@ -32,6 +33,7 @@ pub use grid::{Fate, Grid, GridChoice, fates, grid};
 pub use held::{HeldJob, held};
 pub use life::{Life, ListedStatus};
 pub use look::{Looked, look};
+pub use since::{FORMS as PERIOD_FORMS, beginning};
 pub use source::Source;
 pub use why::why;
 

@@ -67,15 +67,20 @@ pub fn fits_none(
     preparation: &Preparation<'_>,
 ) -> Diagnostic {
     if needs_edge(job, preparation) {
-        let detail = format!(
-            "Job `{job}` assigns an edge manifest, and none of its {} is an IoT Edge device.",
-            devices_of(count)
-        );
+        let none = if count == 1 {
+            "its only device is no".to_string()
+        } else {
+            format!("none of its {} is an", devices_of(count))
+        };
+        let detail = format!("Job `{job}` assigns an edge manifest, and {none} IoT Edge device.");
         let span = preparation.loaded.spans.span(job, "/spec/action/edgeManifest");
         return Diagnostic::new(code::FITS_NO_TEMPLATE, span, detail).with_help(EDGE_HELP);
     }
     let (list, span) = explained(declared_job(job, preparation), mismatched, preparation);
-    let detail = format!("Job `{job}` fits the template of none of its {}.{list}", devices_of(count));
+    let detail = match count {
+        1 => format!("Job `{job}` does not fit the template of its only device.{list}"),
+        _ => format!("Job `{job}` fits the template of none of its {}.{list}", devices_of(count)),
+    };
     let help = "Correct the action, or the target.".to_string();
     Diagnostic::new(code::FITS_NO_TEMPLATE, span, detail).with_help(help)
 }

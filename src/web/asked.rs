@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::header;
 use axum::http::request::Parts;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::access::Visitor;
 use super::copies::age_of;
@@ -17,6 +17,7 @@ use crate::diag::shown;
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::encoding::percent_encoded;
 use crate::model::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
+use crate::ops::job::{PERIOD_FORMS, beginning};
 
 /// A request for a page.
 #[derive(Debug, Clone)]
@@ -133,26 +134,10 @@ impl Asked {
         if text == "all" {
             return Ok((text, None));
         }
-        let back = || {
-            let (digits, unit) = text.split_at(text.len().checked_sub(1)?);
-            let hours = match unit {
-                "h" => 1,
-                "d" => 24,
-                "w" => 7 * 24,
-                _ => return None,
-            };
-            let hours =
-                digits.parse::<i64>().ok()?.checked_mul(hours).filter(|hours| (1..=24 * 366 * 100).contains(hours))?;
-            self.now.checked_sub(SignedDuration::from_hours(hours)).ok()
-        };
-        let of_date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
-        let found = text
-            .is_ascii()
-            .then(|| text.parse().ok().or_else(back).or_else(|| of_date().map(|at| at.timestamp())))
-            .flatten();
+        let found = beginning(&text, self.now);
         let unknown = || {
             let what = format!("`{}` is no beginning of a period", shown(&text));
-            Fault::asked(self.form, &what, "Write 30d, 12h, 4w, a date such as 2027-03-01, or all.")
+            Fault::asked(self.form, &what, &format!("Write {PERIOD_FORMS}, or all."))
         };
         Ok((text.clone(), Some(found.ok_or_else(unknown)?)))
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{AGE, CACHE_CONTROL};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
@@ -30,6 +30,8 @@ struct Slot {
 }
 
 struct Copy {
+    /// When it was read.
+    at: Instant,
     headers: HeaderMap,
     body: Bytes,
 }
@@ -91,7 +93,7 @@ impl Copies {
         }
         match body.collect().await {
             Ok(body) => {
-                let copy = Arc::new(Copy { headers: parts.headers, body: body.to_bytes() });
+                let copy = Arc::new(Copy { at: Instant::now(), headers: parts.headers, body: body.to_bytes() });
                 sender.send_replace(Some(Arc::clone(&copy)));
                 copy.response()
             }
@@ -117,6 +119,11 @@ impl Copy {
     fn response(&self) -> Response {
         let mut response = Response::new(Body::from(self.body.clone()));
         response.headers_mut().clone_from(&self.headers);
+        // Whole seconds (RFC 9111, 5.1).
+        let age = self.at.elapsed().as_secs();
+        if age > 0 {
+            response.headers_mut().insert(AGE, age.into());
+        }
         response
     }
 }

@@ -152,7 +152,7 @@ fn a_job_that_fits_no_device_is_refused() {
     world.job("dim", "{target: {devices: [l-1]}, action: {property: {serial: x, lihgt: {level: 1}}}}");
     let said = plan(&world);
     let detail = said.one("FF611")["detail"].as_str().unwrap().to_string();
-    assert!(detail.contains("none of its 1 device."), "{detail}");
+    assert!(detail.contains("does not fit the template of its only device."), "{detail}");
     assert!(detail.contains("`lihgt` is not a property of it (did you mean `light`?)"), "{detail}");
     assert!(detail.contains("`serial` is a property that cannot be written"), "{detail}");
 

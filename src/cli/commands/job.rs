@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::next_step::{Doers, tell_next_step};
 use super::{CommandResult, Output};
@@ -12,10 +12,11 @@ use crate::cli::edits::EditArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{TextTable, job as view, why as why_view};
+use crate::diag::shown;
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::job::Left;
 use crate::ops::edit::{Edit, edit};
-use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
+use crate::ops::job::{DeviceChoice, JobFilter, PERIOD_FORMS, RunChoice, beginning, devices, list, show, why};
 use crate::ops::{Caveats, Destination, Environment, OpsError};
 use crate::results::{Row, SHARD_HEADER, defuse};
 
@@ -23,7 +24,7 @@ use crate::results::{Row, SHARD_HEADER, defuse};
 pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> CommandResult {
     match command {
         JobCommand::List { status, since, device } => {
-            let since = since.as_deref().map(time_before).transpose()?;
+            let since = since.as_deref().map(begins).transpose()?;
             let runs = list(
                 environment,
                 &JobFilter { status: *status, since, device: device.clone(), ..JobFilter::default() },
@@ -226,14 +227,9 @@ fn stdout_error(source: std::io::Error) -> OpsError {
     OpsError::Output { what: "the output cannot be written".to_string(), source }
 }
 
-fn time_before(text: &str) -> Result<Timestamp, CommandError> {
-    let usage = || CommandError::Usage {
-        what: format!("`{}` is not a time span", crate::model::text::sanitize_line(text)),
-        help: "Write it as a number and w, d, h, m or s, such as 4w, 30d or 12h.".to_string(),
-    };
-    let weeks = text.strip_suffix('w').and_then(|weeks| weeks.parse::<u64>().ok());
-    let days = weeks.and_then(|weeks| weeks.checked_mul(7)).map(|days| format!("{days}d"));
-    let span = crate::manifest::parse_duration(days.as_deref().unwrap_or(text)).map_err(|_| usage())?;
-    let span = SignedDuration::try_from(span).map_err(|_| usage())?;
-    SystemClock.now().checked_sub(span).map_err(|_| usage())
+fn begins(text: &str) -> Result<Timestamp, CommandError> {
+    beginning(text, SystemClock.now()).ok_or_else(|| CommandError::Usage {
+        what: format!("`{}` is no beginning of a period", shown(text)),
+        help: format!("Write {PERIOD_FORMS}."),
+    })
 }
