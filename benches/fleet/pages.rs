@@ -449,12 +449,14 @@ struct Told {
 struct Least {
     took: Option<Duration>,
     worked: Option<Duration>,
+    used: Option<Duration>,
 }
 
 impl Least {
-    fn take(&mut self, took: Duration, worked: Duration) {
-        self.took = Some(self.took.map_or(took, |least| least.min(took)));
-        self.worked = Some(self.worked.map_or(worked, |least| least.min(worked)));
+    fn take(&mut self, took: Duration, worked: Duration, used: Duration) {
+        for (least, one) in [(&mut self.took, took), (&mut self.worked, worked), (&mut self.used, used)] {
+            *least = Some(least.map_or(one, |least| least.min(one)));
+        }
     }
 
     fn took(&self) -> f64 {
@@ -464,18 +466,25 @@ impl Least {
     fn worked(&self) -> f64 {
         self.worked.unwrap_or_default().as_secs_f64()
     }
+
+    fn used(&self) -> f64 {
+        self.used.unwrap_or_default().as_secs_f64()
+    }
 }
 
-/// Returns the time of the processor that the threads of a process have had which serve pages (`utime` and `stime` of
-/// proc(5), in hundredths of a second); none where there is no /proc.
-fn time_of_pages(process: &Running) -> Duration {
+/// Returns the time of the processor that all threads of a process have had, and that those have had which serve pages
+/// (`utime` and `stime` of proc(5), in hundredths of a second); none where there is no /proc.
+fn times(process: &Running) -> (Duration, Duration) {
     let threads = std::fs::read_dir(format!("/proc/{}/task", process.0.id())).into_iter().flatten().flatten();
     let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
-    let ticks = stats.filter(|stat| stat.contains("(page")).map(|stat| {
+    let (mut all, mut of_pages) = (0, 0);
+    for stat in stats {
         let behind_name = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        behind_name.skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum::<u64>()
-    });
-    Duration::from_millis(ticks.sum::<u64>() * 10)
+        let ticks = behind_name.skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum::<u64>();
+        all += ticks;
+        of_pages += if stat.contains("(page") { ticks } else { 0 };
+    }
+    (Duration::from_millis(all * 10), Duration::from_millis(of_pages * 10))
 }
 
 /// Measures jobs beside the pages of a daemon.
@@ -496,9 +505,10 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
         let (mut alone, mut beside) = (Least::default(), Least::default());
         for n in 0..PAIRS {
             let one = |word: String, crowd, least: &mut Least| -> Result<(), Failure> {
-                let before = time_of_pages(&server);
+                let before = times(&server);
                 let took = job(&word, crowd, told)?;
-                least.take(took, time_of_pages(&server).saturating_sub(before));
+                let (all, of_pages) = times(&server);
+                least.take(took, of_pages.saturating_sub(before.1), all.saturating_sub(before.0));
                 Ok(())
             };
             one(format!("{word}-alone-{n}"), Crowd::Nobody, &mut alone)?;
@@ -518,6 +528,8 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
         println!("{name:<34} {:>9.2} {took:>9.2} {:>9.3} {must:>11}", alone.took(), took / alone.took());
         let share = of_pages / took;
         println!("{:<34} {:>9.2} {of_pages:>9.2} {share:>9.3}", "  the processor, for pages", alone.worked());
+        let (all, more) = (alone.used(), beside.used());
+        println!("{:<34} {all:>9.2} {more:>9.2} {:>9.3}", "  the processor, for the daemon", more / all);
     }
     let [.., bare, ours] = floods[..] else { return Err("two floods".into()) };
     println!("{:<34} {bare:>9.2} {ours:>9.2} {:>9.3}", "  beside that of the bare listener", ours / bare);

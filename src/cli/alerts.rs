@@ -103,7 +103,8 @@ impl Alarm {
             | Note::Progress(_)
             | Note::Trouble { .. }
             | Note::Link { .. }
-            | Note::Recovered => {}
+            | Note::Recovered
+            | Note::Reconciling => {}
         }
     }
 

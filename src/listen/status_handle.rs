@@ -20,12 +20,13 @@ struct Shared {
     snapshot: Snapshot,
     /// On the monotonic clock: a clock that is set must not make the daemon look dead.
     heartbeat: Instant,
+    is_reconciling: bool,
 }
 
 impl StatusHandle {
     /// Returns a snapshot with its first heartbeat.
     pub fn new(snapshot: Snapshot) -> StatusHandle {
-        let shared = Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now() }));
+        let shared = Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now(), is_reconciling: false }));
         StatusHandle { shared, events: EventLog::default() }
     }
 
@@ -44,9 +45,15 @@ impl StatusHandle {
         self.lock().snapshot.clone()
     }
 
-    /// Returns true while a job runs.
-    pub fn is_running(&self) -> bool {
-        !self.lock().snapshot.running.is_empty()
+    /// Records that the daemon begins to reconcile, or that it has.
+    pub fn set_reconciling(&self, is_reconciling: bool) {
+        self.lock().is_reconciling = is_reconciling;
+    }
+
+    /// Returns true while a job is planned or runs.
+    pub fn has_work(&self) -> bool {
+        let shared = self.lock();
+        shared.is_reconciling || !shared.snapshot.running.is_empty()
     }
 
     /// Records that the daemon's loop is alive. Call it at least every [`crate::model::limits::HEARTBEAT_AGE_MAX`],

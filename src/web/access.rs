@@ -56,6 +56,8 @@ pub struct Visitor {
     pub has_session: bool,
     /// It came with a bearer token, as no browser does by itself.
     pub is_program: bool,
+    /// Its address asks more often than people do: half of what it may ask at once is used up.
+    pub is_hasty: bool,
 }
 
 /// Whether it is known who asks.
@@ -114,13 +116,19 @@ impl Gate {
         }
     }
 
-    /// Takes one request of an address; false when it has none left now. A proxy has as many as it asks for.
-    pub fn take(&self, address: IpAddr) -> bool {
+    /// Takes one request of an address, and returns whether it asks more often than people do; `None` when it has none
+    /// left now. A proxy has as many as it asks for.
+    pub fn take(&self, address: IpAddr) -> Option<bool> {
         if self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_proxy(address) {
-            return true;
+            return Some(false);
         }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.take(address, RATE, Instant::now().into_std())
+        let left = buckets.left(address, RATE, Instant::now().into_std());
+        if *left < 1.0 {
+            return None;
+        }
+        *left -= 1.0;
+        Some(*left < RATE.at_once / 2.0)
     }
 
     /// Returns true for an address that had too many failed logins.
@@ -171,7 +179,7 @@ impl Gate {
         }
         if let Some(Session { name, token, .. }) = self.session(headers) {
             let payer = payer(&name);
-            return Asker::Known(Visitor { name, payer, token, has_session: true, is_program: false });
+            return Asker::Known(Visitor { name, payer, token, has_session: true, ..Visitor::default() });
         }
         let Some(token) = bearer(headers) else { return Asker::Unknown };
         // Only now: who is known already is not locked out by others of the address.
@@ -297,11 +305,13 @@ mod tests {
     async fn an_address_has_a_burst_and_no_more() {
         let gate = Gate::new(Access::Open, String::new());
         let address = IpAddr::from([127, 0, 0, 1]);
-        let taken = (0..1_000).filter(|_| gate.take(address)).count();
+        let taken: Vec<bool> = (0..1_000).map_while(|_| gate.take(address)).collect();
+        assert!(taken[..190].iter().all(|is_hasty| !is_hasty) && taken.last() == Some(&true), "{taken:?}");
+        let taken = taken.len();
         assert!((400..500).contains(&taken), "{taken}");
-        assert!(gate.take(IpAddr::from([127, 0, 0, 2])));
+        assert_eq!(gate.take(IpAddr::from([127, 0, 0, 2])), Some(false));
         let proxy = TrustedProxy { header: None, addresses: vec![address] };
         let gate = Gate::new(Access::Named { tokens: None, proxy: Some(proxy), oidc: None }, String::new());
-        assert!((0..1_000).all(|_| gate.take(address)), "everybody has the address of a proxy");
+        assert!((0..1_000).all(|_| gate.take(address) == Some(false)), "everybody has the address of a proxy");
     }
 }

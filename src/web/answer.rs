@@ -60,7 +60,7 @@ impl Site {
                 Ok(site.page(&wanted, &page, seq))
             });
             let now = Instant::now().into_std();
-            site.gate().budgets.pay(&wanted.visitor.payer, took, site.has_job_running(), now);
+            site.gate().budgets.pay(&wanted.visitor.payer, took, site.has_work(), now);
             page
         };
         let made = async {
@@ -71,6 +71,7 @@ impl Site {
             made.unwrap_or_else(|fault| self.fault(&asked, &fault))
         };
         let age_max = match standing {
+            Standing::Fresh if asked.visitor.is_hasty && self.has_work() => asked.age_max.max(PAGE_TIME_COPY_AGE),
             Standing::Fresh => asked.age_max,
             Standing::Copies => asked.age_max.max(PAGE_TIME_COPY_AGE),
             Standing::Out { .. } => COPY_AGE_MAX,
@@ -98,14 +99,14 @@ impl Site {
     }
 
     fn standing_now(&self, asked: &Asked) -> Standing {
-        match self.has_job_running() {
+        match self.has_work() {
             true => self.gate().budgets.standing(&asked.visitor.payer, Instant::now().into_std()),
             false => Standing::Fresh,
         }
     }
 
-    fn has_job_running(&self) -> bool {
-        self.live().is_some_and(StatusHandle::is_running)
+    fn has_work(&self) -> bool {
+        self.live().is_some_and(StatusHandle::has_work)
     }
 
     /// Returns the answer with a page that was read after an event.
@@ -163,6 +164,6 @@ fn name_of(path: &str) -> String {
 
 /// Returns what an answer depends on besides the fleet: what was asked for, and by whom.
 fn copy_name(asked: &Asked) -> String {
-    let Visitor { name, payer: _, token, has_session, is_program: _ } = &asked.visitor;
+    let Visitor { name, payer: _, token, has_session, is_program: _, is_hasty: _ } = &asked.visitor;
     format!("{:?} {} {:?} {name:?} {token:?} {has_session}", asked.form, asked.path, asked.parameters)
 }

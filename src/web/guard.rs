@@ -68,9 +68,9 @@ pub async fn guard(
         let problem = Fault::of(asked.form, status, what, help).problem(|_| String::new());
         respond(asked.form, status, &problem, None)
     };
-    if !gate.take(peer.ip()) {
+    let Some(is_hasty) = gate.take(peer.ip()) else {
         return refuse(StatusCode::TOO_MANY_REQUESTS, "this address asks too often", "Come again in some seconds.");
-    }
+    };
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if matches!(gate.access, Access::Open) {
         if !is_loopback_host(host) {
@@ -88,7 +88,7 @@ pub async fn guard(
     let is_open =
         ["/login", "/oidc/login", CALLBACK].contains(&asked.path.as_str()) || asked.path.starts_with("/assets/");
     match gate.asker(&parts.headers, peer.ip()) {
-        Asker::Known(visitor) => drop(parts.extensions.insert(visitor)),
+        Asker::Known(visitor) => drop(parts.extensions.insert(Visitor { is_hasty, ..visitor })),
         Asker::Out => return refuse(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS, LATER),
         Asker::Unknown if is_open => drop(parts.extensions.insert(Visitor::default())),
         Asker::Unknown

@@ -31,7 +31,7 @@ fn word(note: &Note<'_>) -> Option<String> {
             };
             return Some(format!("trouble: {codes}"));
         }
-        Note::Link { .. } => return None,
+        Note::Link { .. } | Note::Reconciling => return None,
         Note::Recovered => return Some("recovered".to_string()),
         Note::Missed { .. } | Note::Started { .. } | Note::NoEvents { .. } | Note::Fetched { .. } | Note::Looked(_) => {
             return None;

@@ -50,14 +50,15 @@ impl Shown {
         self.take(note);
         let is_frequent = matches!(
             note,
-            Note::Looked(Look { is_reconciled: false, .. })
+            Note::Reconciling
+                | Note::Looked(Look { is_reconciled: false, .. })
                 | Note::Progress(Progress::Advanced { .. } | Progress::BatchFinished { .. })
         );
         if !is_frequent {
             self.write();
         }
         // After what it is about was written: a page that is told reads that.
-        let is_quiet = matches!(note, Note::Looked(Look { is_reconciled: false, .. }));
+        let is_quiet = matches!(note, Note::Reconciling | Note::Looked(Look { is_reconciled: false, .. }));
         if !is_quiet {
             self.handle.events().add(run_of(note));
         }
@@ -97,6 +98,7 @@ impl Shown {
             Note::Missed { .. } => self.handle.update(|snapshot| snapshot.counters.missed += 1),
             Note::Link { status } => self.handle.update(|snapshot| snapshot.link = Some(LinkStatus::clone(status))),
             Note::Recovered => self.handle.update(Snapshot::wait_no_more),
+            Note::Reconciling => self.handle.set_reconciling(true),
             Note::NoEvents { .. } => {}
         }
     }
@@ -115,6 +117,7 @@ impl Shown {
 
     fn looked(&mut self, look: &Look<'_>) {
         self.handle.beat();
+        self.handle.set_reconciling(false);
         if self.passed_over.as_ref() != look.passed_over {
             self.passed_over = look.passed_over.cloned();
             self.show_held();

@@ -195,7 +195,8 @@ impl Teller {
             | Note::Trouble { .. }
             | Note::Missed { .. }
             | Note::Link { .. }
-            | Note::Recovered => {}
+            | Note::Recovered
+            | Note::Reconciling => {}
         }
     }
 

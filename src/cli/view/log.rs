@@ -60,6 +60,7 @@ pub fn log(note: &Note<'_>) {
         Note::Missed { job, run, reason } => {
             tracing::warn!(target: RUN, event = "occurrence_missed", job, run, "{reason}");
         }
+        Note::Reconciling => tracing::trace!(target: WATCH, "reconciling"),
         // The link logs for itself.
         Note::Link { .. } => {}
         Note::Recovered => tracing::info!(target: WATCH, "what was in the way is gone"),

@@ -172,6 +172,7 @@ impl<'w> Daemon<'w> {
     /// Plans what is declared now and begins it. What the plan refuses is held, and the rest goes on.
     fn reconcile(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
         let Some(seen) = &self.follower.seen else { return Ok(()) };
+        tell(&Note::Reconciling);
         self.reconciler.open(seen, now)?;
         let (left, accept) = (BTreeSet::new(), &mut |_: &View<'_>, _: &mut Planned| Ok(true));
         let mut terms = Terms { on_error: OnError::Hold, starts_occurrences: true, left: &left, accept };

@@ -21,6 +21,8 @@ pub enum Note<'a> {
     NoEvents { error: &'a notify::Error },
     /// The remote was asked; `is_news` when it did not go as the last time, or did not go well.
     Fetched { error: Option<&'a OpsError>, is_news: bool, next_at: Timestamp, at: Timestamp },
+    /// It begins to reconcile; [`Note::Looked`] comes when it has.
+    Reconciling,
     /// Something happened to an import or a run.
     Progress(&'a Progress),
     /// A commit was taken up that declares something new, or the documents that are held are others than before.
