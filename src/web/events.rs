@@ -26,7 +26,7 @@ use crate::ops::job::{RunChoice, show};
 /// The shortest time between two events of a stream: a person sees no more.
 const PAUSE: Duration = Duration::from_millis(500);
 /// What is added to it for each stream that is open: many pages are told less often, and ask less often.
-const PAUSE_OF_STREAM: Duration = Duration::from_millis(20);
+const PAUSE_OF_STREAM: Duration = Duration::from_millis(40);
 /// How often a stream without events says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
 /// How long a browser waits before it opens a stream again.
