@@ -5,8 +5,8 @@
 //! each over a connection of its own, as the server wants it. A first request comes after the start, when nothing is
 //! known yet.
 //!
-//! Then the daemon runs a job on all devices, in pairs: without visitors, with [`OPEN_PAGES`] open pages, and in a flood
-//! of requests. An open page has a stream of events, and is read again when one comes, at most once a second. The flood
+//! Then the daemon runs jobs on all devices, one after the other: without visitors, with [`OPEN_PAGES`] open pages, and in
+//! a flood of requests, each for [`CROWD_TIME`] or longer; of each kind the job in the middle counts. An open page has a stream of events, and is read again when one comes, at most once a second. The flood
 //! has slow readers and half-open connections. Visitors would be at other machines: here they have the lowest priority,
 //! and what the daemon and its pages take of the processor is told apart.
 
@@ -15,8 +15,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fleetform::ledger::{Claim, Published, RunRecord, claim_path};
@@ -51,8 +51,9 @@ const PACE: Duration = Duration::from_millis(10);
 const TIME_MAX: Duration = Duration::from_secs(4);
 const OPEN_PAGES: u32 = 100;
 const RELOAD: Duration = Duration::from_secs(1);
-/// Jobs of each kind.
-const PAIRS: u32 = 4;
+/// Jobs without a crowd before it and behind it, and how long a crowd is there.
+const ALONE: u32 = 3;
+const CROWD_TIME: Duration = Duration::from_secs(30);
 /// Requests a second of a flood, and its connections.
 const FLOOD: u64 = 10_000;
 const FLOODING: u64 = 16;
@@ -426,7 +427,6 @@ fn resident_kib(process: &Running) -> u64 {
 /// What is asked of the pages while a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Crowd {
-    Nobody,
     Looking,
     /// A listener that closes all connections at once: what the flood itself takes of the machine.
     FloodingElsewhere,
@@ -436,6 +436,8 @@ enum Crowd {
 /// Answers of a flood, by what they are.
 #[derive(Default)]
 struct Told {
+    /// The address of the page of the job that runs.
+    page: Mutex<String>,
     pages: AtomicU64,
     busy: AtomicU64,
     /// No answer, or none in time.
@@ -445,32 +447,19 @@ struct Told {
     millis: AtomicU64,
 }
 
-/// The least of what jobs took.
+/// What jobs took: of the clock, and of the processor for pages and for the whole daemon.
 #[derive(Default)]
-struct Least {
-    took: Option<Duration>,
-    worked: Option<Duration>,
-    used: Option<Duration>,
+struct Took {
+    clock: Vec<Duration>,
+    of_pages: Vec<Duration>,
+    of_daemon: Vec<Duration>,
 }
 
-impl Least {
-    fn take(&mut self, took: Duration, worked: Duration, used: Duration) {
-        for (least, one) in [(&mut self.took, took), (&mut self.worked, worked), (&mut self.used, used)] {
-            *least = Some(least.map_or(one, |least| least.min(one)));
-        }
-    }
-
-    fn took(&self) -> f64 {
-        self.took.unwrap_or_default().as_secs_f64()
-    }
-
-    fn worked(&self) -> f64 {
-        self.worked.unwrap_or_default().as_secs_f64()
-    }
-
-    fn used(&self) -> f64 {
-        self.used.unwrap_or_default().as_secs_f64()
-    }
+/// Returns the middle of some times, in seconds.
+fn middle(times: &[Duration]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default().as_secs_f64()
 }
 
 /// Returns the time of the processor that all threads of a process have had, and that those have had which serve pages
@@ -493,34 +482,40 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
     println!("{:<34} {:>9} {:>9} {:>9} {:>11}", "a job on all devices, s", "alone", "looked at", "ratio", "must reach");
     let (server, address) = start(folder, &["watch", "--no-webhooks", "--interval", "100ms"])?;
     Browser::ask(address, "/", "")?;
-    let job = |name: &str, crowd, told: &Arc<Told>| run_job(folder, name, devices, address, crowd, told);
-    job("warm", Crowd::Nobody, &Arc::default())?;
+    let job = |name: &str| run_job(folder, name, devices);
+    job("warm")?;
     let before = resident_kib(&server);
     let (looked, flooded) = (Arc::default(), Arc::default());
-    let pairs = |crowd, word: &str| -> Result<(Least, Least), Failure> {
-        let told = match crowd {
+    let pairs = |crowd, word: &str| -> Result<(Took, Took), Failure> {
+        let told: &Arc<Told> = match crowd {
             Crowd::Looking => &looked,
             Crowd::Flooding => &flooded,
-            Crowd::Nobody | Crowd::FloodingElsewhere => &Arc::default(),
+            Crowd::FloodingElsewhere => &Arc::default(),
         };
-        let (mut alone, mut beside) = (Least::default(), Least::default());
-        for n in 0..PAIRS {
-            let one = |word: String, crowd, least: &mut Least| -> Result<(), Failure> {
-                let before = times(&server);
-                let took = job(&word, crowd, told)?;
-                let (all, of_pages) = times(&server);
-                least.take(took, of_pages.saturating_sub(before.1), all.saturating_sub(before.0));
-                Ok(())
-            };
-            // Neither of them always comes first.
-            if n % 2 == 0 {
-                one(format!("{word}-alone-{n}"), Crowd::Nobody, &mut alone)?;
-            }
-            one(format!("{word}-beside-{n}"), crowd, &mut beside)?;
-            if n % 2 == 1 {
-                one(format!("{word}-alone-{n}"), Crowd::Nobody, &mut alone)?;
-            }
+        let one = |name: &str, times_of: &mut Took| -> Result<(), Failure> {
+            *told.page.lock().map_err(|_| "a visitor has failed")? = format!("/jobs/{name}");
+            let before = times(&server);
+            times_of.clock.push(job(name)?);
+            let (all, of_pages) = times(&server);
+            times_of.of_daemon.push(all.saturating_sub(before.0));
+            times_of.of_pages.push(of_pages.saturating_sub(before.1));
+            Ok(())
+        };
+        let (mut alone, mut beside) = (Took::default(), Took::default());
+        // The crowd does not come and go with a job. Jobs without it are before it and behind it.
+        (0..ALONE).try_for_each(|n| one(&format!("{word}-before-{n}"), &mut alone))?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (visitors, began) = (gather(address, crowd, (&is_over, told)), Instant::now());
+        let mut jobs = 0;
+        while jobs < 2 * ALONE || began.elapsed() < CROWD_TIME {
+            one(&format!("{word}-beside-{jobs}"), &mut beside)?;
+            jobs += 1;
         }
+        is_over.store(true, Ordering::Relaxed);
+        for visitor in visitors {
+            visitor.join().map_err(|_| "one of the crowd has failed")?;
+        }
+        (0..ALONE).try_for_each(|n| one(&format!("{word}-behind-{n}"), &mut alone))?;
         Ok((alone, beside))
     };
     let mut floods = Vec::new();
@@ -530,13 +525,13 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
         (Crowd::Flooding, "a flood of the pages", ""),
     ] {
         let (alone, beside) = pairs(crowd, &format!("{crowd:?}").to_lowercase())?;
-        floods.push(beside.took() / alone.took());
-        let (took, of_pages) = (beside.took(), beside.worked());
-        println!("{name:<34} {:>9.2} {took:>9.2} {:>9.3} {must:>11}", alone.took(), took / alone.took());
-        let share = of_pages / took;
-        println!("{:<34} {:>9.2} {of_pages:>9.2} {share:>9.3}", "  the processor, for pages", alone.worked());
-        let (all, more) = (alone.used(), beside.used());
+        let (clock, daemon) = ([&alone.clock, &beside.clock], [&alone.of_daemon, &beside.of_daemon]);
+        let ([before, took], [all, more]) = (clock.map(|times| middle(times)), daemon.map(|times| middle(times)));
+        floods.push(took / before);
+        println!("{name:<34} {before:>9.2} {took:>9.2} {:>9.3} {must:>11}", took / before);
         println!("{:<34} {all:>9.2} {more:>9.2} {:>9.3}", "  the processor, for the daemon", more / all);
+        let [none, pages] = [&alone.of_pages, &beside.of_pages].map(|times| middle(times));
+        println!("{:<34} {none:>9.2} {pages:>9.2} {:>9.3}", "  of it, for pages, of the time", pages / took);
     }
     let [.., bare, ours] = floods[..] else { return Err("two floods".into()) };
     println!("{:<34} {bare:>9.3} {ours:>9.3} {:>9.3}", "  beside that of the bare listener", ours / bare);
@@ -554,18 +549,7 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
 }
 
 /// Commits a job on all devices, and returns how long its run took.
-fn run_job(
-    folder: &Path,
-    name: &str,
-    devices: u32,
-    address: SocketAddr,
-    crowd: Crowd,
-    told: &Arc<Told>,
-) -> Result<Duration, Failure> {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let page = format!("/jobs/{name}");
-    let crowd = gather(address, crowd, &page, (&is_over, told));
-    std::thread::sleep(Duration::from_millis(500));
+fn run_job(folder: &Path, name: &str, devices: u32) -> Result<Duration, Failure> {
     // Each job has another value for the same property: the twins do not grow.
     static JOBS: AtomicU64 = AtomicU64::new(1_000);
     let value = JOBS.fetch_add(1, Ordering::Relaxed);
@@ -587,10 +571,6 @@ fn run_job(
             break record;
         }
     };
-    is_over.store(true, Ordering::Relaxed);
-    for one in crowd {
-        one.join().map_err(|_| "one of the crowd has failed")?;
-    }
     assert_eq!(record.counts.completed, u64::from(devices), "every device was written");
     let times = record.started_at.zip(record.finished_at).ok_or("a run that has ended has times")?;
     Ok(times.1.duration_since(times.0).unsigned_abs())
@@ -603,7 +583,6 @@ type Look = Box<dyn FnOnce(&AtomicBool, &Told) + Send>;
 fn gather(
     address: SocketAddr,
     crowd: Crowd,
-    page: &str,
     (is_over, told): (&Arc<AtomicBool>, &Arc<Told>),
 ) -> Vec<std::thread::JoinHandle<()>> {
     let spawn = |work: Look| {
@@ -614,13 +593,9 @@ fn gather(
         })
     };
     match crowd {
-        Crowd::Nobody => Vec::new(),
-        Crowd::Looking => (0..OPEN_PAGES)
-            .map(|_| {
-                let page = page.to_string();
-                spawn(Box::new(move |is_over, told| drop(look(address, &page, is_over, told))))
-            })
-            .collect(),
+        Crowd::Looking => {
+            (0..OPEN_PAGES).map(|_| spawn(Box::new(move |is_over, told| drop(look(address, is_over, told))))).collect()
+        }
         Crowd::FloodingElsewhere => {
             let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
             let address = listener.local_addr().expect("it is bound");
@@ -639,7 +614,7 @@ fn gather(
 }
 
 /// An open page: it asks for itself again when an event comes, as its script does.
-fn look(address: SocketAddr, page: &str, is_over: &AtomicBool, told: &Told) -> Result<(), Failure> {
+fn look(address: SocketAddr, is_over: &AtomicBool, told: &Told) -> Result<(), Failure> {
     let mut events = Browser::connect(address)?;
     events.send("/events", "")?;
     events.stream.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -652,7 +627,8 @@ fn look(address: SocketAddr, page: &str, is_over: &AtomicBool, told: &Told) -> R
             Err(error) => return Err(error.into()),
         }
         if is_due && last.elapsed() >= RELOAD {
-            Browser::ask(address, page, "Cache-Control: max-age=2\r\n")?;
+            let page = told.page.lock().map_err(|_| "another visitor has failed")?.clone();
+            Browser::ask(address, &page, "Cache-Control: max-age=2\r\n")?;
             told.pages.fetch_add(1, Ordering::Relaxed);
             (is_due, last) = (false, Instant::now());
         }
