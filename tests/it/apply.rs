@@ -870,13 +870,57 @@ fn waiting_devices_leave_the_job_to_the_next_apply() {
     let job = REBOOT.replace("{target", "{delivery: {offline: wait, expiresAfter: 1h}, target");
     world.job("reboot", &job);
     let ran = world.run(&["apply", "--yes"]).expect(0);
-    assert!(ran.stderr.contains("1 device waits to come online; apply --wait stays for"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 device waits to come online; apply --wait stays until the end"), "{}", ran.stderr);
     assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
     let shown = world.run(&["job", "list", "--json"]).expect(0).json();
     assert_eq!(
         (&shown[0]["status"], &shown[0]["completed"], &shown[0]["pending"]),
         (&json!("running"), &json!(2), &json!(1))
     );
+}
+
+#[test]
+fn devices_behind_a_batch_that_waits_do_not_make_a_run_interrupted() {
+    let world = World::with_devices("{link: {simulated: {devices: {d-002: {offline: true}}}}}", 5);
+    let job = REBOOT.replace("{target", "{delivery: {offline: wait, expiresAfter: 1h, batchSize: 3}, target");
+    world.job("reboot", &job);
+    let ran = world.run(&["apply", "--yes"]).expect(0);
+    assert!(ran.stderr.contains("2 completed, 0 failed; 1 device waits to come online, 2 behind; apply"), "{ran:?}");
+    let shown = world.run(&["job", "list", "--json"]).expect(0).json();
+    assert_eq!((&shown[0]["status"], &shown[0]["pending"]), (&json!("running"), &json!(3)));
+    let shown = world.run(&["job", "show", "reboot"]).expect(0).stdout;
+    assert!(shown.contains("waits for devices; an apply or the daemon serves those that come online"), "{shown}");
+}
+
+/// Answers the question of an apply with Ctrl-C.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupt_at_the_question_is_a_no() {
+    const PERSON: &str = "\
+import os, pty, signal, sys
+child, terminal = pty.fork()
+if child == 0:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b''
+while b'is a yes:' not in said:
+    said += os.read(terminal, 4096)
+os.write(terminal, b'\\x03')
+try:
+    while more := os.read(terminal, 4096):
+        said += more
+except OSError:
+    pass
+print(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
+    let world = World::with_devices("{}", 3);
+    world.job("reboot", REBOOT);
+    let binary = env!("CARGO_BIN_EXE_fleetform");
+    let arguments = ["-c", PERSON, binary, "-C", world.path().to_str().unwrap(), "apply"];
+    let ran = Ran::of(std::process::Command::new("python3").args(arguments)).expect(130);
+    assert!(ran.stdout.contains("Nothing was changed."), "{ran:?}");
+    assert_eq!(world.planned_action("reboot"), ActionKind::Run, "nothing was claimed");
 }
 
 #[test]

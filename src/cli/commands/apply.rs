@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
-use super::{CommandResult, Output, ask, can_ask, folder_option};
+use super::{CommandResult, Output, ask, can_ask, folder_option, is_asking};
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::{CommandError, code_of_findings};
 use crate::cli::exit;
 use crate::cli::forge::{Teller, Undone, variable};
+use crate::cli::output::stderr_width;
 use crate::cli::signals::on_signals;
 use crate::cli::view::plan::PlanView;
 use crate::cli::view::progress::{Bars, event_json, event_line};
-use crate::cli::view::{counted, indexes};
+use crate::cli::view::{counted, indexes, wrapped};
 use crate::execute::{Inbox, Progress, SystemClock, Waker};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::plan::read;
@@ -212,10 +213,15 @@ fn say_frozen(applied: &Applied, output: &Output) {
 /// The first Ctrl-C or SIGTERM asks to end; the second ends at once.
 fn interrupt_on_signal(waker: Waker, says: Option<(MultiProgress, bool)>) {
     let heard = move || {
+        if is_asking() {
+            drop(writeln!(std::io::stderr().lock(), "\nNothing was changed."));
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        }
         if waker.is_interrupted() {
             std::process::exit(i32::from(exit::INTERRUPTED));
         }
         let text = "Ending: no new device starts, those in flight are awaited. Again ends at once.";
+        let text = wrapped(text, 0, stderr_width());
         match &says {
             Some((bars, true)) => drop(bars.println(text)),
             Some((_, false)) => drop(writeln!(std::io::stderr().lock(), "{text}")),

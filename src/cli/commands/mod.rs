@@ -27,6 +27,7 @@ mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -131,10 +132,28 @@ fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
+/// A question waits for its answer: nothing has begun.
+static IS_ASKING: AtomicBool = AtomicBool::new(false);
+
+/// Returns true while a person is asked.
+fn is_asking() -> bool {
+    IS_ASKING.load(Ordering::SeqCst)
+}
+
 /// Asks on the terminal.
 fn ask(question: &str) -> bool {
-    let mut stderr = std::io::stderr().lock();
-    let asked = write!(stderr, "\n{question} Only `yes` or `y` is a yes: ").and_then(|()| stderr.flush());
+    IS_ASKING.store(true, Ordering::SeqCst);
+    let is_agreed = answered(question);
+    IS_ASKING.store(false, Ordering::SeqCst);
+    is_agreed
+}
+
+fn answered(question: &str) -> bool {
+    let say = |mut stderr: std::io::StderrLock<'_>| {
+        write!(stderr, "\n{question} Only `yes` or `y` is a yes: ").and_then(|()| stderr.flush())
+    };
+    // Who hears of Ctrl-C meanwhile writes there as well.
+    let asked = say(std::io::stderr().lock());
     let mut answer = String::new();
     if asked.is_err() || std::io::stdin().lock().read_line(&mut answer).is_err() {
         return false;
