@@ -329,7 +329,7 @@ fn import() {
 #[test]
 fn converter() {
     let corpus = corpus(&["fixtures/convert"], &[".json"]);
-    let options = convert::Options { source: None, now: "2026-11-20T10:00:00Z".parse().unwrap() };
+    let options = convert::Options { source: None, has_keys: true, now: "2026-11-20T10:00:00Z".parse().unwrap() };
     fuzz("converter", corpus, words::CONVERTER, |input| {
         let inputs = [convert::Input { name: "some.json".to_string(), bytes: input.to_vec() }];
         let found = convert::convert(&inputs, options);

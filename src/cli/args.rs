@@ -283,6 +283,10 @@ pub struct ConvertArgs {
     /// What the files hold, such as iot-hub-job or iot-central-device-group; recognised by its shape when absent
     #[arg(long, value_name = "KIND", value_parser = super::values::parse_source)]
     pub from: Option<crate::convert::Source>,
+    /// Write the keys of devices that are in the input (devices/ID/credentials.json) into the files of imports, where
+    /// whoever can read the repository can read them
+    #[arg(long)]
+    pub keys: bool,
 }
 
 #[derive(Debug, Args)]

@@ -47,6 +47,8 @@ pub struct Input {
 pub struct Options {
     /// What every item is; by its shape when `None`.
     pub source: Option<Source>,
+    /// The keys of devices are part of their imports.
+    pub has_keys: bool,
     /// A start after it becomes a schedule.
     pub now: Timestamp,
 }
@@ -81,6 +83,7 @@ struct Item<'a> {
 /// What the conversion of an item may look at.
 struct Context<'a> {
     now: Timestamp,
+    has_keys: bool,
     names: Names,
     /// The device templates of the input, by their `@id`.
     templates: BTreeMap<&'a str, &'a Map<String, Value>>,
@@ -100,6 +103,7 @@ pub fn convert(inputs: &[Input], options: Options) -> Conversion {
     let items = items(&values, options.source, &mut refusals);
     let mut context = Context {
         now: options.now,
+        has_keys: options.has_keys,
         names: Names::default(),
         templates: BTreeMap::new(),
         group_templates: BTreeMap::new(),
@@ -197,7 +201,7 @@ fn notes(values: &[Parsed]) -> Vec<String> {
     let kinds: BTreeSet<Option<Source>> = values.iter().filter(leads_on).map(kind).collect();
     for one in kinds {
         let pages: Vec<&Parsed> = values.iter().filter(|file| file.list().is_some() && kind(file) == one).collect();
-        notes.extend(gap(&pages));
+        notes.extend(gaps(&pages));
         let mut leading: Vec<&&Parsed> = pages.iter().filter(|file| leads_on(file)).collect();
         leading.sort_by_key(|file| numbered(&file.name));
         // A page that has no list is refused for that.
@@ -212,19 +216,31 @@ fn notes(values: &[Parsed]) -> Vec<String> {
     notes
 }
 
-/// Returns a note when pages are numbered, and some between them are missing.
-fn gap(pages: &[&Parsed]) -> Option<String> {
+/// Returns a note for each gap between pages that are numbered, and when the first one is not there.
+fn gaps(pages: &[&Parsed]) -> Vec<String> {
     let mut numbers: Vec<(&str, u64, &str)> = pages
         .iter()
         .filter_map(|file| numbered(&file.name).map(|(stem, number)| (stem, number, &*file.name)))
         .collect();
     numbers.sort_unstable();
-    let pair = numbers.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[1].1.abs_diff(pair[0].1) > 1)?;
-    let [(_, _, before), (_, _, behind)] = *pair else { return None };
-    Some(format!(
-        "{behind}: the page before it is not in the input, where {before} comes next before it. What is on the missing \
-         page is not converted."
-    ))
+    let mut notes = Vec::new();
+    let mut before: Option<(&str, u64)> = None;
+    for (stem, number, name) in numbers {
+        // Pages are counted from 1, or from 0.
+        let last = before.filter(|(other, _)| *other == stem).map_or(0, |(_, last)| last);
+        let lacks = |first: u64| match number - first {
+            1 => format!("{name}: the page {first} before it is not in the input. What is on it is not converted."),
+            _ => format!(
+                "{name}: the pages {first} to {} before it are not in the input. What is on them is not converted.",
+                number - 1
+            ),
+        };
+        if number > last + 1 {
+            notes.push(lacks(last + 1));
+        }
+        before = Some((stem, number));
+    }
+    notes
 }
 
 /// Returns what the name of a page begins with, and the number that it ends with, such as `devices-` and 12.

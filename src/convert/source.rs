@@ -153,11 +153,9 @@ impl Source {
     }
 }
 
-/// Returns the code of an error of the REST APIs, `{"error": {"code", "message", …}}`; `None` for anything else.
+/// Returns the code of an error of the REST APIs, `{"error": {"code": TEXT, …}}` and nothing else; `None` for anything else.
 pub fn error_of(members: &Map<String, Value>) -> Option<&str> {
-    let error = members.get("error").filter(|_| members.len() == 1)?;
-    error.get("message").and_then(Value::as_str)?;
-    error.get("code")?.as_str()
+    members.get("error").filter(|_| members.len() == 1)?.get("code")?.as_str()
 }
 
 /// Returns what a file may hold, as sentences.

@@ -22,6 +22,8 @@ pub struct ConvertOptions {
     pub folder: Option<PathBuf>,
     /// What the files hold; by its shape when `None`.
     pub source: Option<Source>,
+    /// The keys of devices are written as well.
+    pub has_keys: bool,
     pub now: Timestamp,
 }
 
@@ -44,7 +46,7 @@ pub fn convert_files(options: &ConvertOptions) -> Result<Converted, OpsError> {
         collect(path, &mut files)?;
     }
     let inputs = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-    let conversion = convert(&inputs, Options { source: options.source, now: options.now });
+    let conversion = convert(&inputs, Options { source: options.source, has_keys: options.has_keys, now: options.now });
     let mut written = Vec::new();
     if let Some(folder) = &options.folder {
         let documents = conversion.documents.iter();

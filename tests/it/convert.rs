@@ -20,7 +20,7 @@ use crate::world::{Ran, World, fleetform, folder};
 const NOW: &str = "2026-11-20T10:00:00Z";
 
 fn options() -> Options {
-    Options { source: None, now: NOW.parse().unwrap() }
+    Options { source: None, has_keys: false, now: NOW.parse().unwrap() }
 }
 
 fn convert_value(value: &Value) -> Conversion {
@@ -433,14 +433,20 @@ fn a_page_that_is_missing_is_told() {
         Input { name: format!("app/devices-{number}.json"), bytes: value.to_string().into_bytes() }
     };
     let notes = |pages: &[Input]| convert(pages, options()).notes;
-    assert_eq!(notes(&[page(9, true), page(10, true), page(11, false)]), [""; 0]);
-    let last = notes(&[page(10, true), page(8, true), page(9, true)]);
-    assert!(last.len() == 1 && last[0].starts_with("app/devices-10.json: all 3 pages"), "{last:?}");
-    let between = notes(&[page(9, true), page(12, false)]);
-    assert!(
-        between.len() == 1 && between[0].starts_with("app/devices-12.json: the page before it is not"),
-        "{between:?}"
-    );
+    let first = || (1..=9).map(|number| page(number, true));
+    let check = |more: &[Input], expect: &[&str]| {
+        let found = notes(&first().chain(more.iter().cloned()).collect::<Vec<_>>());
+        assert_eq!(found.len(), expect.len(), "{found:?}");
+        assert!(found.iter().zip(expect).all(|(found, expect)| found.starts_with(expect)), "{found:?}");
+    };
+    check(&[page(10, true), page(11, false)], &[]);
+    check(&[page(10, true)], &["app/devices-10.json: all 10 pages"]);
+    check(&[page(11, false)], &["app/devices-11.json: the page 10 before it is not"]);
+    let two = ["app/devices-12.json: the pages 10 to 11 before it", "app/devices-14.json: the page 13 before"];
+    check(&[page(14, false), page(12, true)], &two);
+    let headless = notes(&[page(3, true), page(4, false)]);
+    assert!(headless.len() == 1 && headless[0].starts_with("app/devices-3.json: the pages 1 to 2"), "{headless:?}");
+    assert_eq!(notes(&[page(0, true), page(1, false)]), [""; 0], "pages may be counted from 0");
 }
 
 #[test]
@@ -464,10 +470,27 @@ fn devices_of_an_application_keep_what_they_are() {
     write("devices/d-2/properties.json", json!({"error": {"code": 7, "text": "hot"}}));
     let fleet = folder.path().join("fleet");
     let ran = Ran::of(fleetform().args(["convert"]).arg(&app).arg("-o").arg(&fleet)).expect(65);
-    assert!(ran.stderr.contains("the error `NotFound` in place of properties"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the error `NotFound` in place of what was asked"), "{}", ran.stderr);
     let rows = fs::read_to_string(fleet.join("imports/sud.jsonl")).unwrap();
     let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert_eq!(rows[1], json!({"id": "edge-1", "deviceName": "edge-1", "capabilities": {"iotEdge": true}}));
     assert_eq!(rows[0]["properties"]["reported"], json!({"error": {"code": 7, "text": "hot"}}));
     assert!(fleet.join("organizations/sud.yaml").exists(), "{}", ran.stderr);
+    // Keys are written where they are asked for, of those who have some.
+    let keys = json!({"primaryKey": "cHJpbWFyeQ==", "secondaryKey": "c2Vjb25kYXJ5"});
+    write("devices/d-2/credentials.json", json!({"idScope": "0ne", "symmetricKey": keys}));
+    let print = "0123456789ABCDEF0123456789ABCDEF01234567";
+    let certificate = json!({"primary": {"certificate": "…", "info": {"sha1Thumbprint": print}}});
+    write("devices/edge-1/credentials.json", json!({"idScope": "0ne", "x509": {"clientCertificates": certificate}}));
+    let rows = |name: &str, more: &[&str]| -> Vec<serde_json::Value> {
+        let fleet = folder.path().join(name);
+        Ran::of(fleetform().arg("convert").arg(&app).arg("-o").arg(&fleet).args(more)).expect(65);
+        let rows = fs::read_to_string(fleet.join("imports/sud.jsonl")).unwrap();
+        rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
+    };
+    assert!(rows("keyless", &[]).iter().all(|row| row.get("authentication").is_none()));
+    let keyed = rows("keyed", &["--keys"]);
+    assert_eq!(keyed[0]["authentication"], json!({"type": "sas", "symmetricKey": keys}));
+    let prints = json!({"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": print}});
+    assert_eq!(keyed[1]["authentication"], prints);
 }

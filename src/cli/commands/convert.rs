@@ -30,6 +30,7 @@ pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
         files: arguments.files.clone(),
         folder: arguments.output.clone(),
         source: arguments.from,
+        has_keys: arguments.keys,
         now: SystemClock.now(),
     };
     let Converted { conversion, written } = convert_files(&options)?;

@@ -8,6 +8,7 @@ use super::{properties, text_of};
 use crate::convert::Context;
 use crate::convert::document::{DocumentKind, Draft, File};
 use crate::convert::fields::{Fields, Notes};
+use crate::model::id::DeviceId;
 
 /// The ids of the template and of the organization of a device.
 pub type Place = (Option<String>, Option<String>);
@@ -81,7 +82,8 @@ pub fn devices(members: &Map<String, Value>, context: &mut Context<'_>) -> Resul
         let sections = context.sections_of(device.id, place.0.as_deref());
         has_guessed |= sections.as_ref().is_some_and(|sections| sections.is_guessed);
         let Device { id, name, is_blocked, is_edge, .. } = device;
-        rows.insert(id, DeviceRow { name, is_blocked, is_edge, sections });
+        let authentication = if context.has_keys { context.authentication_of(id) } else { None };
+        rows.insert(id, DeviceRow { name, is_blocked, is_edge, authentication, sections });
     }
     let mut notes: Notes = unknown.into_iter().collect();
     notes.extend(properties::notes(has_guessed));
@@ -92,11 +94,19 @@ pub fn devices(members: &Map<String, Value>, context: &mut Context<'_>) -> Resul
             rows.len()
         ));
     }
-    notes.push(
-        "The devices get new keys, which `fleetform device export` shows: a key in a file is a key in git. The columns \
-         `IOTC_SASKEY_PRIMARY` and `IOTC_SASKEY_SECONDARY`, or `authentication` in a JSON line, let them keep theirs."
-            .to_string(),
-    );
+    let new_keys = rows.values().filter(|row| row.authentication.is_none()).count();
+    if !context.has_keys {
+        notes.push(
+            "The devices get new keys, which `fleetform device export` shows: a key in a file is a key in git. With \
+             `--keys` they keep theirs."
+                .to_string(),
+        );
+    } else if new_keys > 0 {
+        notes.push(format!(
+            "The credentials of {new_keys} of its {} devices are not part of the input: these get new keys.",
+            rows.len()
+        ));
+    }
     if blocked > 0 {
         notes.push(format!("Blocked there (`enabled: false`), and here by their rows: {blocked} of the devices."));
     }
@@ -114,6 +124,8 @@ struct DeviceRow<'a> {
     name: &'a str,
     is_blocked: bool,
     is_edge: bool,
+    /// As in a line of IoT Hub's exports; `None` for keys that are made here.
+    authentication: Option<Value>,
     /// `None` when the input has none.
     sections: Option<properties::Sections>,
 }
@@ -138,8 +150,9 @@ fn import(
         words.push("devices".to_string());
     }
     let name = context.names.claim(DocumentKind::DeviceImport, &words.join("-"), None);
-    // What a table has no columns for.
-    let needs_lines = rows.values().any(|row| row.sections.is_some() || row.is_edge);
+    // What a table has no columns for, and ids that are not IoT Central's.
+    let is_more = |row: &DeviceRow<'_>| row.sections.is_some() || row.is_edge || row.authentication.is_some();
+    let needs_lines = rows.iter().any(|(id, row)| is_more(row) || DeviceId::parse_central(id).is_err());
     let file = format!("{name}.{}", if needs_lines { "jsonl" } else { "csv" });
     let text = if needs_lines { lines(rows) } else { csv(&rows) };
     spec["file"] = Value::from(file.as_str());
@@ -171,7 +184,7 @@ fn csv(rows: &BTreeMap<&str, DeviceRow<'_>>) -> String {
 /// Returns the file of an import as JSON lines.
 fn lines(rows: BTreeMap<&str, DeviceRow<'_>>) -> String {
     let mut text = String::new();
-    for (id, DeviceRow { name, is_blocked, is_edge, sections }) in rows {
+    for (id, DeviceRow { name, is_blocked, is_edge, authentication, sections }) in rows {
         let mut line = Map::from_iter([("id".to_string(), Value::from(id))]);
         if !name.is_empty() {
             line.insert("deviceName".to_string(), Value::from(name));
@@ -182,6 +195,7 @@ fn lines(rows: BTreeMap<&str, DeviceRow<'_>>) -> String {
         if is_edge {
             line.insert("capabilities".to_string(), json!({"iotEdge": true}));
         }
+        line.extend(authentication.map(|value| ("authentication".to_string(), value)));
         line.extend(sections.unwrap_or_default().members());
         text.push_str(&Value::Object(line).to_string());
         text.push('\n');

@@ -47,27 +47,35 @@ pub fn declare<'a>(members: &'a Map<String, Value>, context: &mut Context<'a>) {
 pub fn properties(members: &Map<String, Value>, context: &Context<'_>) -> Result<Vec<Draft>, String> {
     let id = text_of(members, "id").ok_or("`id` is missing.")?;
     if let Some(code) = answered_error(members) {
-        return Err(format!("IoT Central answered with the error `{}` in place of properties.", shown(code)));
+        return Err(format!("IoT Central answered with the error `{}` in place of what was asked for.", shown(code)));
     }
     if !context.properties.get(id).is_some_and(|known| known.is_device) {
-        return Err(format!(
-            "The device `{}` is not part of the input: convert its page of `GET /devices` in the same call.",
-            shown(id)
-        ));
+        return Err("Its device is not part of the input: convert the page of `GET /devices` that has it in the same \
+             call."
+            .to_string());
     }
     Ok(Vec::new())
 }
 
 /// Returns the code of the error that the API answered with in place of properties.
 fn answered_error(members: &Map<String, Value>) -> Option<&str> {
-    let mut answers = ["properties", "cloudProperties"].into_iter().filter_map(|name| members.get(name)?.as_object());
+    let mut answers =
+        ["properties", "cloudProperties", "credentials"].into_iter().filter_map(|name| members.get(name)?.as_object());
     answers.find_map(error_of)
 }
 
 impl Context<'_> {
+    /// Returns how a device proves itself; `None` when the input does not say.
+    pub fn authentication_of(&self, id: &str) -> Option<Value> {
+        let said = &self.properties.get(id)?.said;
+        said.iter().find_map(|said| authentication(said.get("credentials")?.as_object()?))
+    }
+
     /// Returns the properties that the input has of a device; `None` when it has none.
     pub fn sections_of(&self, id: &str, template: Option<&str>) -> Option<Sections> {
-        let known = self.properties.get(id).filter(|known| !known.said.is_empty())?;
+        let has_some =
+            |said: &&Map<String, Value>| said.contains_key("properties") || said.contains_key("cloudProperties");
+        let known = self.properties.get(id).filter(|known| known.said.iter().any(has_some))?;
         let template = template.and_then(|id| self.templates.get(id)).copied();
         let mut sections = Sections::default();
         for said in &known.said {
@@ -83,6 +91,32 @@ impl Context<'_> {
     }
 }
 
+/// Returns how a device proves itself, by its answer to `GET /devices/{id}/credentials`, in the form of a line of IoT
+/// Hub's exports; `None` when it has no key and no thumbprint.
+fn authentication(credentials: &Map<String, Value>) -> Option<Value> {
+    let texts = |of: &Value, names: [(&str, &str); 2]| {
+        let text = |(from, to): (&str, &str)| {
+            let text = of.pointer(from)?.as_str().filter(|text| !text.is_empty())?;
+            Some((to.to_string(), Value::from(text)))
+        };
+        Some(names.into_iter().filter_map(text).collect::<Map<_, _>>()).filter(|found| !found.is_empty())
+    };
+    let keys = [("/primaryKey", "primaryKey"), ("/secondaryKey", "secondaryKey")];
+    let of_keys = credentials.get("symmetricKey").and_then(|of| texts(of, keys));
+    if let Some(keys) = of_keys {
+        return Some(json!({"type": "sas", "symmetricKey": keys}));
+    }
+    let prints = [
+        ("/primary/info/sha1Thumbprint", "primaryThumbprint"),
+        ("/secondary/info/sha1Thumbprint", "secondaryThumbprint"),
+    ];
+    let prints = credentials.get("x509")?.get("clientCertificates").and_then(|of| texts(of, prints))?;
+    Some(json!({"type": "selfSigned", "x509Thumbprint": prints}))
+}
+
+/// What marks an object as a component (IoT Plug and Play conventions): it is no property.
+const MARK: &str = "__t";
+
 impl Sections {
     /// Takes the properties of a device, or of a component of it, which `path` names.
     fn take(&mut self, members: &Map<String, Value>, template: Option<&Map<String, Value>>, path: &[String]) {
@@ -91,13 +125,21 @@ impl Sections {
         // What was asked for and never answered stands in the metadata alone.
         let asked = metadata.into_iter().flatten().filter(|(_, value)| value.get("desiredValue").is_some());
         let unanswered = asked.map(|(name, _)| name).filter(|name| !members.contains_key(*name));
-        for name in members.keys().filter(|name| !name.starts_with('$')).chain(unanswered) {
+        for name in members.keys().filter(|name| !name.starts_with('$') && *name != MARK).chain(unanswered) {
             let value = members.get(name);
             let place: Vec<String> = path.iter().chain([name]).cloned().collect();
             let root = template.and_then(|template| root_of(template, &place));
             // A component is an object with its own metadata; the template tells it from a property that is an object.
             let component = value.and_then(Value::as_object);
-            let component = component.filter(|inner| root.is_none() && inner.contains_key("$metadata"));
+            let is_declared = |inner: &Map<String, Value>| {
+                let has = |name: &String| {
+                    let place = [place.as_slice(), std::slice::from_ref(name)].concat();
+                    template.is_some_and(|template| root_of(template, &place).is_some())
+                };
+                inner.keys().any(has)
+            };
+            let component =
+                component.filter(|inner| root.is_none() && (inner.contains_key("$metadata") || is_declared(inner)));
             if let Some(component) = component.filter(|_| path.is_empty()) {
                 self.take(component, template, &place);
                 continue;
