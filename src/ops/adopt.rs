@@ -81,7 +81,13 @@ fn named<'a>(names: &[String], declared: &'a Declared) -> Result<Vec<&'a Arc<Job
     let names: BTreeSet<&String> = names.iter().collect();
     let find = |name: &String| {
         let found = declared.jobs.get(name.as_str());
-        found.ok_or_else(|| OpsError::not_declared("job", name, declared.jobs.keys().map(Name::as_str)))
+        found.ok_or_else(|| match declared.schedules.contains_key(name.as_str()) {
+            true => OpsError::Usage {
+                what: format!("`{name}` is a schedule, and only jobs are marked"),
+                help: format!("`fleetform schedule unschedule {name}` keeps it from running."),
+            },
+            false => OpsError::not_declared("job", name, declared.jobs.keys().map(Name::as_str)),
+        })
     };
     names.into_iter().map(find).collect()
 }
@@ -146,12 +152,27 @@ fn add(
     reconciler.open(&seen, now)?;
     let subject = format!("{} marked as done", counted(adopted.jobs.len()));
     let written = reconciler.write_down(&seen, now, &mut |view| {
-        refuse_claimed(view, &adopted.jobs)?;
-        Ok((format!("adopt/{now}/{}", owner()), adoption_entry(changes, &subject, head)))
+        // Of each job, its claim and its record.
+        let marked = adopted.jobs.iter().zip(changes.chunks(2)).filter(|((job, run), _)| !is_marked(view, job, run));
+        let (jobs, left): (Vec<_>, Vec<_>) = marked.map(|(job, files)| (job.clone(), files)).unzip();
+        refuse_claimed(view, &jobs)?;
+        if jobs.is_empty() {
+            return Err(OpsError::Usage {
+                what: "these jobs are marked as done already".to_string(),
+                help: "There is nothing to do.".to_string(),
+            });
+        }
+        Ok((format!("adopt/{now}/{}", owner()), adoption_entry(&left.concat(), &subject, head)))
     });
     let rested = reconciler.rest(Ending::Process, now);
     written?;
     rested.failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Returns true for a run that was marked as done before.
+fn is_marked(view: &View<'_>, job: &Name, run: &RunToken) -> bool {
+    let name = view.ledger.claimed_as(job, run, view.declared.previous_names(job));
+    matches!(view.ledger.standing(&name, run), Standing::Ended(_, record) if record.cause == Some(RunCause::Adopted))
 }
 
 /// Refuses to mark a run that was claimed: what became of it is known.

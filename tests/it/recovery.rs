@@ -347,6 +347,10 @@ fn jobs_that_ran_elsewhere_are_marked_as_done_beside_a_branch() {
     assert_eq!(marked[0]["jobs"], json!([{"job": "moved", "run": "1"}, {"job": "moved-too", "run": "1"}]));
     assert_eq!(world.record("moved", "1")["cause"]["kind"], "adopted");
     world.run(&["adopt", "--mark-done", "moved"]).expect(64);
+    // One that is marked is no reason not to mark another.
+    world.job("moved-last", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.run(&["adopt", "--mark-done", "moved", "moved-last"]).expect(0);
+    assert!(!world.run(&["plan"]).expect(0).stdout.contains("job/moved-last run 1  "), "it has run");
     world.apply().unwrap();
     assert_eq!(world.record("new", "1")["status"], "completed");
     assert_eq!(world.executions().len(), executions, "what was marked is not run");
