@@ -181,7 +181,7 @@ codes! {
     UNKNOWN_HISTORY = "FF675", Warning, "what has run is not known";
     NO_MERGE_BASE = "FF676", Warning, "histories do not meet";
     SECRET_UNKNOWN = "FF677", Warning, "secret cannot be read here";
-    PADDED_CELLS = "FF678", Warning, "texts of a file begin or end with spaces";
+    PADDED_CELLS = "FF678", Warning, "texts of a file begin or end with white space";
     POLICY_RULE = "FF680", Error, "illegal rule of a policy";
     REFUSED_BY_POLICY = "FF681", Error, "a policy does not allow it";
     POLICY_UNREADABLE = "FF682", Error, "a policy cannot be read";

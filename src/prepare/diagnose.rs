@@ -44,7 +44,10 @@ fn diagnose_file(file: &StagedFile, loaded: &Loaded, diagnostics: &mut Diagnosti
         let detail = format!(
             "The file of import `{import}` has device keys in it, and whoever can read the repository can read them."
         );
-        let help = "Leave them out: fleetform makes keys of its own.".to_string();
+        let help =
+            "Leave them out: fleetform makes keys of its own. Where devices keep theirs, take them out when they are \
+            imported."
+                .to_string();
         diagnostics.push(Diagnostic::new(code::KEYS_IN_FILE, span, detail).with_help(help));
     }
     if let Some(warning) = padded_cells(loaded, import, &file.found) {
@@ -335,12 +338,12 @@ pub(super) fn padded_cells(loaded: &Loaded, import: &Name, found: &StagedImport)
     let PaddedCell { column, line, text } = found.padded.as_ref()?;
     let (column, text) = (shorten(column, 60), shorten(text, 40));
     let detail = format!(
-        "The file of import `{import}` has texts that begin or end with a space, such as {:?} in line {line}, column \
+        "The file of import `{import}` has texts that begin or end with white space, such as {:?} in line {line}, column \
          `{}`.",
         sanitize_line(&text),
         sanitize_line(&column)
     );
-    let help = "The space is part of the value. Take it out: between cells there is a comma and nothing else.";
+    let help = "It is part of the value. Between cells there is a comma and nothing else.";
     let span = span_of_import(loaded, import);
     Some(Diagnostic::new(code::PADDED_CELLS, span, detail).with_help(help.to_string()))
 }

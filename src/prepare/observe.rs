@@ -6,6 +6,7 @@ use super::PrepareError;
 use super::import_files::{organizations_of_rows, templates_of_rows, unusable_file};
 use super::needed_secrets::NeededSecrets;
 use super::preparation::{Preparation, StagedFile};
+use super::scheduled::counts;
 use super::selection::selection_of;
 use super::templates::Templates;
 use crate::diag::Diagnostics;
@@ -72,9 +73,7 @@ pub(super) fn prepare(
     }
     let (mut scheduled, mut gone) = (BTreeMap::new(), Vec::new());
     if preparation.is_shown {
-        let found = super::scheduled::counts(preparation, registry, &mut templates, &mut passed_over)?;
-        diagnostics.extend(found.diagnostics);
-        scheduled = found.counts;
+        scheduled = counts(preparation, registry, (&mut templates, &mut diagnostics), &mut passed_over)?;
         gone = super::gone::gone(preparation, registry)?;
     }
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();

@@ -17,26 +17,18 @@ use crate::query;
 use crate::registry::{Registry, Request, Selection};
 use crate::schedule::Occurrences;
 
-/// What was counted of the schedules that are looked at: those that have never run and then those that are due
-/// soonest, up to [`limits::SCHEDULES_COUNTED_MAX`] of them.
-#[derive(Default)]
-pub(super) struct Scheduled {
-    /// The devices that each selects now.
-    pub counts: BTreeMap<Name, u64>,
-    /// What is wrong with devices that they select.
-    pub diagnostics: Diagnostics,
-}
-
-/// Counts what schedules would select now, and in `passed_over` the answers to their questions.
+/// Returns the number of each, and in `passed_over` the answers to its questions: those of schedules that have never
+/// run and then of those that are due soonest, up to [`limits::SCHEDULES_COUNTED_MAX`] of them. `diagnostics` gets what
+/// does not fit their devices.
 ///
 /// # Errors
 /// The registry or the repository cannot be read.
 pub(super) fn counts(
     preparation: &Preparation<'_>,
     registry: &Registry,
-    templates: &mut Templates<'_>,
+    (templates, diagnostics): (&mut Templates<'_>, &mut Diagnostics),
     passed_over: &mut BTreeMap<Name, Vec<u64>>,
-) -> Result<Scheduled, PrepareError> {
+) -> Result<BTreeMap<Name, u64>, PrepareError> {
     let ledger = preparation.ledger;
     let mut due: Vec<_> = preparation.declared.schedules.values().filter(|schedule| !schedule.is_suspended).collect();
     let next = |schedule: &_| Occurrences::after(schedule, preparation.now).next();
@@ -45,7 +37,7 @@ pub(super) fn counts(
         let has_run = has_run(schedule, ledger);
         (has_run, next(schedule).map(|occurrence| occurrence.instant))
     });
-    let mut scheduled = Scheduled::default();
+    let mut counts = BTreeMap::new();
     for schedule in due.into_iter().take(limits::SCHEDULES_COUNTED_MAX) {
         let job: Job = schedule.job_at(preparation.now);
         // What is wrong with the target is said when it is due.
@@ -56,13 +48,13 @@ pub(super) fn counts(
             let mismatched = mismatched(&request, templates.mismatching(&job), registry)?;
             if !mismatched.is_empty() {
                 let found = schedule_fits_some(&job, tally.selected, &mismatched, preparation);
-                scheduled.diagnostics.push(found);
+                diagnostics.push(found);
             }
-            scheduled.counts.insert(schedule.name.clone(), tally.selected);
+            counts.insert(schedule.name.clone(), tally.selected);
             passed_over.insert(schedule.name.clone(), tally.passed_over);
         }
     }
-    Ok(scheduled)
+    Ok(counts)
 }
 
 /// Returns how many devices of a selection by conditions have each of these templates.
@@ -71,26 +63,27 @@ fn mismatched(
     templates: BTreeSet<Name>,
     registry: &Registry,
 ) -> Result<BTreeMap<Mismatch, u64>, PrepareError> {
-    let mut found = BTreeMap::new();
-    let Selection::Matching { template: wanted, conditions } = &request.selection else { return Ok(found) };
-    let count = |more: &[&Name]| {
-        let words: Vec<String> = more.iter().map(|name| format!("'{name}'")).collect();
-        let condition = query::parse(&format!("template IN [{}]", words.join(", ")));
-        let conditions = conditions.iter().cloned().chain(condition.ok()).collect();
+    let Selection::Matching { template: wanted, conditions } = &request.selection else { return Ok(BTreeMap::new()) };
+    let mut possible = templates.iter().filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == name.as_str()));
+    let words: Vec<String> = possible.by_ref().map(|name| format!("'{name}'")).collect();
+    // Most schedules fit all of their devices: one count says so.
+    if let Ok(has_one) = query::parse(&format!("template IN [{}]", words.join(", "))) {
+        let conditions = conditions.iter().cloned().chain([has_one]).collect();
         let selection = Selection::Matching { template: wanted.clone(), conditions };
-        Ok::<u64, PrepareError>(registry.devices().count(&Request::new(selection, request.within.clone()))?.selected)
-    };
-    let possible = templates.iter().filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == name.as_str()));
-    let possible: Vec<&Name> = possible.take(limits::SCHEDULE_TEMPLATES_MAX).collect();
-    let mut left = if possible.is_empty() { 0 } else { count(&possible)? };
-    for name in &possible {
-        if left == 0 {
-            break;
+        if registry.devices().count(&Request::new(selection, request.within.clone()))?.selected == 0 {
+            return Ok(BTreeMap::new());
         }
-        let devices = if possible.len() == 1 { left } else { count(&[name])? };
-        left = left.saturating_sub(devices);
-        if devices > 0 {
-            found.insert(Mismatch::Template((*name).clone()), devices);
+    } else if words.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let request = Request { mismatching: templates, passed_over: Vec::new(), ..request.clone() };
+    let observation = registry.devices().observe(&request)?;
+    let mut devices = vec![0_u64; observation.table.len()];
+    observation.before.iter().for_each(|index| devices[*index as usize] += 1);
+    let mut found = BTreeMap::new();
+    for (before, devices) in observation.table.iter().zip(devices).filter(|(_, devices)| *devices > 0) {
+        if let Some(mismatch) = &before.mismatch {
+            *found.entry(mismatch.clone()).or_default() += devices;
         }
     }
     Ok(found)

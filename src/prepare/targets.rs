@@ -40,7 +40,7 @@ pub fn warnings(
     registry: &Registry,
 ) -> Result<Diagnostics, PrepareError> {
     let mut diagnostics = Diagnostics::new();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut nobody) = (BTreeSet::new(), Nobody::default());
     // The number of devices of the fleet, once it was asked for.
     let mut fleet: Option<u64> = None;
     for (job, count, is_deferred) in jobs_of(plan, preparation.declared) {
@@ -53,8 +53,10 @@ pub fn warnings(
                 diagnostics.push(diagnostic);
             }
         }
-        if count == 0 && !is_deferred {
-            let found = of_nobody(&condition, span, preparation.declared, registry)?;
+        // The target of a schedule is resolved when it is due, and its number is told.
+        let is_schedule = preparation.declared.schedules.contains_key(&job.name);
+        if count == 0 && !is_deferred && !is_schedule {
+            let found = nobody.causes(&condition, span, (preparation.declared, registry))?;
             let new = found.into_iter().filter(|one| seen.insert((one.span, one.detail.clone())));
             new.for_each(|one| diagnostics.push(one));
         }
@@ -67,7 +69,7 @@ pub fn warnings(
             None => *fleet.insert(registry.devices().count(&Request::all())?.selected),
         };
         if count == all {
-            let kind = if preparation.declared.schedules.contains_key(&job.name) { "Schedule" } else { "Job" };
+            let kind = if is_schedule { "Schedule" } else { "Job" };
             let detail = format!("{kind} `{}` selects all {} of the fleet.", job.name, devices_of(count));
             let help = "If that is meant, write `query: \"*\"`, or give the number in `expect`.".to_string();
             let span = preparation.loaded.spans.span(&job.name, "/spec/target");
@@ -106,28 +108,49 @@ fn condition_of(job: &Job, preparation: &Preparation<'_>) -> Option<(Query, Opti
     Some((query_of(text, preparation.declared), span))
 }
 
-/// Returns what explains that a condition selects nobody: names that nothing has, and properties that no device has.
-fn of_nobody(
-    condition: &Query,
-    span: Option<Span>,
-    declared: &Declared,
-    registry: &Registry,
-) -> Result<Vec<Diagnostic>, PrepareError> {
-    let mut found = of_unknown_names(condition, span, declared);
-    if registry.devices().count(&Request::all())?.selected == 0 {
-        return Ok(found);
-    }
-    for path in query::searched_paths(condition).into_iter().take(limits::NEGATED_PATHS_MAX) {
-        let Ok(has_it) = query::parse(&format!("is_defined({path})")) else { continue };
-        let selection = Selection::Matching { template: None, conditions: vec![has_it] };
-        if registry.devices().count(&Request::new(selection, Vec::new()))?.selected == 0 {
-            let detail = format!("No device has `{path}`, which this condition compares.");
-            let help = "Capital and small letters differ. `fleetform device list` lists the devices, and \
-                `fleetform device show ID` what one has.";
-            found.push(Diagnostic::new(code::EMPTY_TARGET, span, detail).with_help(help.to_string()));
+/// Why conditions select nobody.
+#[derive(Default)]
+struct Nobody {
+    /// Whether any device has a property, of those that were asked for: each answer may read every device.
+    is_had: BTreeMap<String, bool>,
+}
+
+impl Nobody {
+    /// Returns what explains that a condition selects nobody: names that nothing has, and properties that no device has.
+    fn causes(
+        &mut self,
+        condition: &Query,
+        span: Option<Span>,
+        (declared, registry): (&Declared, &Registry),
+    ) -> Result<Vec<Diagnostic>, PrepareError> {
+        let mut found = of_unknown_names(condition, span, declared);
+        // A registry that has applied no import does not know what jobs wrote and devices reported.
+        let is_new = registry.imports().applied()?.is_empty();
+        let nobody = if is_new { "No row of an import" } else { "No device" };
+        if registry.devices().count(&Request::all())?.selected == 0 {
+            return Ok(found);
         }
+        for path in query::searched_paths(condition) {
+            let path = path.to_string();
+            let is_had = match self.is_had.get(&path) {
+                Some(is_had) => *is_had,
+                None if self.is_had.len() >= limits::PROPERTIES_LOOKED_FOR_MAX => continue,
+                None => {
+                    let Ok(has_it) = query::parse(&format!("is_defined({path})")) else { continue };
+                    let selection = Selection::Matching { template: None, conditions: vec![has_it] };
+                    registry.devices().count(&Request::new(selection, Vec::new()))?.selected > 0
+                }
+            };
+            self.is_had.insert(path.clone(), is_had);
+            if !is_had {
+                let detail = format!("{nobody} has `{path}`, which this condition compares.");
+                let help = "Capital and small letters differ. `fleetform device list` lists the devices, and \
+                    `fleetform device show ID` what one has.";
+                found.push(Diagnostic::new(code::EMPTY_TARGET, span, detail).with_help(help.to_string()));
+            }
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// Returns a warning for each organization and device template that a condition names and that is not declared.

@@ -83,7 +83,8 @@ fn keyed_path(expr: &Expr) -> Option<&PathRef> {
     }
 }
 
-/// Returns the texts that a system property is compared with by `=` and IN, sorted, without duplicates.
+/// Returns the texts that a system property is compared with by `=` and IN, but not under NOT, sorted, without
+/// duplicates.
 pub fn compared_texts(query: &Query, root: Root) -> Vec<String> {
     let mut found = BTreeSet::new();
     collect_compared(query.condition(), root, &mut found);
@@ -105,7 +106,7 @@ fn collect_compared(expr: &Expr, root: Root, found: &mut BTreeSet<String>) {
         && is_it(item)
     {
         elements.iter().for_each(add);
-    } else {
+    } else if !matches!(expr.kind, ExprKind::Not(_)) {
         children(expr).into_iter().for_each(|child| collect_compared(child, root, found));
     }
 }

@@ -175,12 +175,13 @@ fn a_target_that_selects_nobody_says_what_nobody_has() {
             assert!(cause.starts_with(expect), "{condition}: {cause}");
         }
     };
-    check("tags.rings = 'canary'", &["No device has `tags.rings`"]);
-    check("tags.ring = 'canary' AND properties.reported.x > 3", &["No device has `properties.reported.x`"]);
+    check("tags.rings = 'canary'", &["No row of an import has `tags.rings`"]);
+    check("tags.ring = 'canary' AND properties.reported.x > 3", &["No row of an import has `properties.reported.x`"]);
     // It is there, with other values.
     check("tags.ring = 'Canary'", &[]);
     // A device may be selected without it.
     check("tags.ring = 'none' OR tags.rings = 'canary'", &[]);
+    check("NOT template = 'old' AND tags.ring = 'none'", &[]);
     check("organization = 'eu'", &["There is no organization with the path `eu`"]);
     check(
         "organization IN ['acme/asia'] OR template = 'lamp'",
