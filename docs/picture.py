@@ -3,7 +3,7 @@
 
     python3 docs/picture.py docs/quickstart.svg    # a picture of `fleetform quickstart my-fleet` while it runs
     python3 docs/picture.py --print 'COMMAND'      # the lines that COMMAND leaves on a terminal; exits as it does
-    python3 docs/picture.py --broken 60 'COMMAND'  # of those on 60 columns the ones that the terminal had to break
+    python3 docs/picture.py --broken 60 'COMMAND'  # of those on 60 columns, the ones that the terminal broke
 
 `fleetform` is the one of the PATH. The terminal has 80 columns otherwise. It knows the control sequences that fleetform writes;
 any other one is an error. Needs Python 3 on Unix, and nothing beyond its standard library.

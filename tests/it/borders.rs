@@ -494,7 +494,7 @@ fn groups_and_imports_are_shown() {
     assert_eq!(shown["report"]["rejected"], shown["rejected"].as_array().unwrap().len());
     assert!(shown["rejected"][0]["line"].is_u64() && shown["rejected"][0]["message"].is_string(), "{shown}");
     let text = world.run(&["import", "show", "more"]).expect(0).stdout;
-    assert!(text.contains("line 3: "), "{text}");
+    assert!(text.contains("line 3 `m 2`: "), "{text}");
 }
 
 #[test]

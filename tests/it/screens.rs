@@ -9,7 +9,7 @@ use crate::world::{Ran, folder};
 fn broken(columns: u32, command: &str, folder: &std::path::Path) -> Vec<String> {
     let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/picture.py");
     let ran = Ran::of(newcomer("python3", folder).args([picture, "--broken", &columns.to_string(), command]));
-    assert!(!ran.stderr.contains("unknown"), "{command}: {}", ran.stderr);
+    assert!(ran.stderr.is_empty() && [0, 1, 64, 65].contains(&ran.code), "{command}: {ran:?}");
     ran.stdout.lines().map(str::to_string).collect()
 }
 
@@ -27,6 +27,7 @@ fn every_screen_fits_60_columns() {
     let job = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: a-job-with-a-name-that-says-much}\nspec:\n  \
                target: {query: \"tags.nothing = 'x'\"}\n  action: {tags: {ring: b}}\n";
     fs::write(fleet.join("jobs/long.yaml"), job).unwrap();
+    assert_eq!(broken(60, "printf '%070d' 0", &fleet).len(), 1, "what is broken is found");
     for columns in [60, 80] {
         for command in [
             "job list",

@@ -108,7 +108,7 @@ pub fn completions(shell: clap_complete::Shell, output: &Output) -> CommandResul
 fn unknown<'a>(what: &str, wanted: &str, known: impl IntoIterator<Item = &'a str>) -> CommandError {
     let help = match nearest(wanted, known) {
         Some(near) => format!("Did you mean `{near}`?"),
-        None => "Leave it out to see all of them.".to_string(),
+        None => "`fleetform explain` without a word shows all.".to_string(),
     };
     let wanted = crate::model::text::sanitize_line(wanted);
     CommandError::Usage { what: format!("there is no {what} `{wanted}`"), help }

@@ -13,7 +13,6 @@ const ROWS_SHOWN: usize = 20;
 /// Returns a table of imports.
 pub fn list(imports: &[ListedImport]) -> String {
     let mut table = TextTable::new(&["IMPORT", "FILE", "ROWS", "NEW", "UPDATED", "UNCHANGED", "REMOVED", "REJECTED"])
-        .cutting(&["FILE"])
         .sparing(&["UNCHANGED", "FILE", "UPDATED"]);
     for one in imports {
         let mut cells = vec![one.name().to_string(), one.import.file.clone()];
@@ -55,7 +54,8 @@ pub fn show(shown: &ShownImport, painter: Painter) -> String {
     let rows = rows(&shown.rejected);
     for row in rows.iter().take(ROWS_SHOWN) {
         let cell = |at: usize| sanitize_line(row.get(at).map_or("", String::as_str)).into_owned();
-        let line = format!("    line {}: {} {}", cell(0), cell(1), cell(2));
+        let id = if cell(1).is_empty() { String::new() } else { format!(" `{}`", cell(1)) };
+        let line = format!("    line {}{id}: {}", cell(0), cell(2));
         text.push_str(&format!("{}\n", wrapped(&line, 6, stdout_width())));
     }
     let more = report.rejected.saturating_sub(rows.len().min(ROWS_SHOWN) as u64);

@@ -27,9 +27,9 @@ pub fn list(runs: &[ListedRun]) -> String {
     if is_of_devices {
         header.extend(["DEVICE", "DEVICE-STATUS", "REASON"]);
     }
-    let mut table = TextTable::new(&header).cutting(&["DEVICE"]).sparing(match is_of_devices {
+    let mut table = TextTable::new(&header).naming(&["JOB", "DEVICE"]).sparing(match is_of_devices {
         true => &["PENDING", "COMPLETED", "FAILED", "DEVICES", "STARTED", "STATUS"],
-        false => &["STARTED", "PENDING", "COMPLETED", "RUN"],
+        false => &["PENDING", "STARTED", "COMPLETED", "RUN"],
     });
     for ListedRun { record, life, fitting } in runs {
         let (counts, status) = (&record.counts, life.word(record.status));
@@ -113,7 +113,7 @@ pub fn outcome_line(record: &RunRecord, painter: Painter) -> String {
 /// Returns one line for a run that was left before its end.
 pub fn paused_line(record: &RunRecord, painter: Painter) -> String {
     let counts = &record.counts;
-    let word = if record.status == RunStatus::Stopped { "stopped" } else { "left, to be continued" };
+    let word = if record.status == RunStatus::Stopped { "stopped" } else { "interrupted" };
     let (completed, failed, pending) = (number(counts.completed), number(counts.failed), number(counts.pending()));
     let word = painter.paint(Tone::Careful, word);
     format!("job {} run {}: {word}, {completed} completed, {failed} failed, {pending} pending", record.job, record.run)

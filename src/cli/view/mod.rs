@@ -53,8 +53,12 @@ fn plural(value: u64, noun: &str) -> &'static str {
     }
 }
 
-/// Returns a line in lines of so many columns of a terminal, broken at spaces and continued at an indent.
-pub fn wrapped(line: &str, indent: usize, most: Option<usize>) -> String {
+/// Returns a text in lines of so many columns of a terminal, broken at spaces and continued at an indent.
+pub fn wrapped(text: &str, indent: usize, most: Option<usize>) -> String {
+    text.split('\n').map(|line| wrapped_line(line, indent, most)).collect::<Vec<_>>().join("\n")
+}
+
+fn wrapped_line(line: &str, indent: usize, most: Option<usize>) -> String {
     let Some(most) = most.filter(|most| console::measure_text_width(line) > *most) else { return line.to_string() };
     let (mut text, mut column) = (String::new(), 0);
     for word in line.split_inclusive(' ') {
@@ -64,8 +68,11 @@ pub fn wrapped(line: &str, indent: usize, most: Option<usize>) -> String {
             text.push_str(&format!("\n{}", " ".repeat(indent)));
             column = indent;
         }
-        text.push_str(word);
-        column += console::measure_text_width(word);
+        // What is broken at two spaces does not go on with one.
+        if width > 0 || column > indent || text.is_empty() || !text.contains('\n') {
+            text.push_str(word);
+            column += console::measure_text_width(word);
+        }
     }
     text
 }

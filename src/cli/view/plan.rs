@@ -39,13 +39,12 @@ impl PlanView {
     /// Returns the plan as text with some lines before its summary.
     pub fn render_with(self, plan: &Plan, lines: &str) -> String {
         let mut text = String::new();
-        let width = plan.changes.iter().map(|change| title(change).chars().count()).max().unwrap_or(0).min(44);
         let is_done = |change: &PlannedChange| change.action() == ActionKind::Done;
         let done = plan.changes.iter().filter(|change| is_done(change)).count();
         let is_folded = !self.is_verbose && done >= FOLDED_MIN;
-        for change in plan.changes.iter().filter(|change| !(is_folded && is_done(change))) {
-            self.change(change, width, &mut text);
-        }
+        let shown = || plan.changes.iter().filter(|change| !(is_folded && is_done(change)));
+        let width = shown().map(|change| title(change).chars().count()).max().unwrap_or(0).min(44);
+        shown().for_each(|change| self.change(change, width, &mut text));
         if is_folded {
             let line = format!(". {} done (-v shows them)", number(done as u64));
             text.push_str(&format!("  {}\n", self.painter.paint(Tone::Quiet, &line)));
@@ -85,7 +84,8 @@ impl PlanView {
         for line in lines {
             let devices = counted(line.devices, "device");
             let what = format!("{:<paths$}  {:<widest$}", sanitize_line(&line.path), values(line));
-            text.push_str(&format!("      {} {what}  {devices}\n", self.painter.paint(Tone::Careful, symbol)));
+            let line = format!("      {} {what}  {devices}", self.painter.paint(Tone::Careful, symbol));
+            text.push_str(&format!("{}\n", wrapped(&line, 8, stdout_width())));
         }
         if change.diff().len() > shown {
             text.push_str(&format!("        … {} more values (-v shows them)\n", change.diff().len() - shown));

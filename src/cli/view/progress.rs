@@ -131,9 +131,9 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
             let reason = reason.as_deref().unwrap_or_default();
             let queued = match counts.pending().saturating_sub(*waiting) {
                 0 => String::new(),
-                queued => format!(", {} not started", number(queued)),
+                queued => format!(", {} behind", number(queued)),
             };
-            format!("job {job} run {run}: {}; {reason}{queued}; apply --wait stays for them", done(counts))
+            format!("job {job} run {run}: {}; {reason}{queued}; apply --wait stays until the end", done(counts))
         }
         Progress::RunPaused { record, .. } => job::paused_line(record, painter),
     })

@@ -10,9 +10,11 @@ use crate::ops::schedule::{ListedSchedule, NextOccurrences};
 
 /// Returns a table of schedules.
 pub fn list(schedules: &[ListedSchedule]) -> String {
-    let mut table = TextTable::new(&["SCHEDULE", "RECURRENCE", "ZONE", "NEXT", "LAST", "STATUS"])
-        .cutting(&["RECURRENCE"])
-        .sparing(&["STATUS", "LAST", "RECURRENCE"]);
+    let mut table = TextTable::new(&["SCHEDULE", "RECURRENCE", "ZONE", "NEXT", "LAST", "STATUS"]).sparing(&[
+        "STATUS",
+        "LAST",
+        "RECURRENCE",
+    ]);
     for ListedSchedule { schedule, next, last } in schedules {
         let next = match next {
             Some(next) => local(schedule, next.instant),

@@ -16,12 +16,15 @@ pub struct TextTable {
     texts: &'static [&'static str],
     /// The columns that are left out when that is not enough.
     spare: &'static [&'static str],
+    /// The columns that name the rows, which are cut last; the first one when empty.
+    names: &'static [&'static str],
 }
 
 impl TextTable {
     /// Returns a table with a header.
     pub fn new(header: &[&str]) -> TextTable {
-        TextTable { rows: vec![header.iter().map(|cell| (*cell).to_string()).collect()], texts: &[], spare: &[] }
+        let rows = vec![header.iter().map(|cell| (*cell).to_string()).collect()];
+        TextTable { rows, texts: &[], spare: &[], names: &[] }
     }
 
     /// Names columns that are cut where there is too little room, the first of them first. A number or a time that is
@@ -32,8 +35,16 @@ impl TextTable {
         self
     }
 
-    /// Names columns that are left out where cutting does not make enough room, the first of them first. After them it
-    /// is the first column that is cut, and then the others are left out from the last one on.
+    /// Names the columns that say what a row is about, in place of the first one. They are cut when nothing can be
+    /// spared any more, in the middle: ids often begin alike.
+    #[must_use]
+    pub fn naming(mut self, names: &'static [&'static str]) -> TextTable {
+        self.names = names;
+        self
+    }
+
+    /// Names columns that are left out where cutting does not make enough room, the first of them first. After them
+    /// names are cut, and then the other columns are left out from the last one on.
     #[must_use]
     pub fn sparing(mut self, spare: &'static [&'static str]) -> TextTable {
         self.spare = spare;
@@ -69,7 +80,7 @@ impl TextTable {
         for row in &self.rows {
             let mut line = String::new();
             for Shown { column, width } in &shown {
-                let cell = cut(row.get(*column).map_or("", String::as_str), *width);
+                let cell = cut(row.get(*column).map_or("", String::as_str), *width, self.is_name(*column));
                 line.push_str(&cell);
                 line.push_str(&" ".repeat(width + GAP - cell.width().min(*width)));
             }
@@ -86,6 +97,18 @@ impl TextTable {
     /// Returns the columns that are shown in so many columns of a terminal, and the names of those that are not.
     fn fit(&self, mut shown: Vec<Shown>, most: usize) -> (Vec<Shown>, Vec<&str>) {
         let mut left_out = Vec::new();
+        let place = |shown: &[Shown], named: &str| shown.iter().position(|one| self.name(one.column) == named);
+        // One column is less than several.
+        let without = |named: &&&str| {
+            let mut rest = shown.clone();
+            rest.remove(place(&shown, named)?);
+            self.cut_to(&rest, most, false)
+        };
+        if self.cut_to(&shown, most, false).is_none()
+            && let Some(named) = self.spare.iter().find(|named| without(named).is_some())
+        {
+            left_out.extend(place(&shown, named).map(|at| shown.remove(at).column));
+        }
         let mut spare = self.spare.iter();
         loop {
             if let Some(fitting) = self.cut_to(&shown, most, spare.len() == 0) {
@@ -95,16 +118,18 @@ impl TextTable {
             }
             match spare.next() {
                 Some(named) => {
-                    let at = shown.iter().position(|one| self.name(one.column) == *named);
-                    left_out.extend(at.map(|at| shown.remove(at).column));
+                    left_out.extend(place(&shown, named).map(|at| shown.remove(at).column));
                 }
-                None => left_out.extend(shown.pop().map(|one| one.column)),
+                None => {
+                    let at = shown.iter().rposition(|one| !self.is_name(one.column)).unwrap_or(shown.len() - 1);
+                    left_out.push(shown.remove(at).column);
+                }
             }
         }
     }
 
     /// Returns these columns with some of them cut so that all fit; `None` when they do not.
-    fn cut_to(&self, shown: &[Shown], most: usize, cuts_first: bool) -> Option<Vec<Shown>> {
+    fn cut_to(&self, shown: &[Shown], most: usize, cuts_names: bool) -> Option<Vec<Shown>> {
         let mut cut = shown.to_vec();
         let whole = cut.iter().map(|one| one.width).sum::<usize>() + GAP * cut.len().saturating_sub(1);
         let mut excess = whole.saturating_sub(most);
@@ -116,11 +141,13 @@ impl TextTable {
         for text in self.texts {
             cut.iter_mut().filter(|one| self.name(one.column) == *text).for_each(|one| take(one, TEXT_WIDTH_MIN));
         }
-        let is_alone = cut.len() == 1;
-        if let Some(first) = cut.first_mut().filter(|_| cuts_first) {
-            take(first, if is_alone { 1 } else { NAME_WIDTH_MIN });
-        }
+        let least = if cut.len() == 1 { 1 } else { NAME_WIDTH_MIN };
+        cut.iter_mut().filter(|one| cuts_names && self.is_name(one.column)).for_each(|one| take(one, least));
         (excess == 0).then_some(cut)
+    }
+
+    fn is_name(&self, column: usize) -> bool {
+        if self.names.is_empty() { column == 0 } else { self.names.contains(&self.name(column)) }
     }
 
     fn name(&self, column: usize) -> &str {
@@ -139,22 +166,31 @@ struct Shown {
 const GAP: usize = 2;
 /// A column of free text is not cut to fewer characters.
 const TEXT_WIDTH_MIN: usize = 12;
-/// The first column, which names the row, is not cut to fewer characters.
+/// A column that names the row is not cut to fewer characters.
 const NAME_WIDTH_MIN: usize = 20;
 
-/// Returns a cell in so many columns of a terminal.
-fn cut(cell: &str, width: usize) -> Cow<'_, str> {
+/// Returns a cell in so many columns of a terminal: its beginning, and of a name its end as well.
+fn cut(cell: &str, width: usize, is_name: bool) -> Cow<'_, str> {
     if cell.width() <= width {
         return Cow::Borrowed(cell);
     }
-    let mut kept = String::new();
-    for c in cell.chars() {
-        if kept.width() + c.width().unwrap_or(0) + 1 > width {
-            break;
+    let room = width.saturating_sub(1);
+    let behind = if is_name { room / 2 } else { 0 };
+    let begin: String = taken(cell.chars(), room - behind);
+    let end: String = taken(cell.chars().rev(), behind).chars().rev().collect();
+    Cow::Owned(format!("{begin}…{end}"))
+}
+
+/// Returns the first characters that have room in so many columns.
+fn taken(chars: impl Iterator<Item = char>, room: usize) -> String {
+    let mut left = room;
+    let fits = |c: &char| {
+        c.width().unwrap_or(0).le(&left) && {
+            left -= c.width().unwrap_or(0);
+            true
         }
-        kept.push(c);
-    }
-    Cow::Owned(kept + "…")
+    };
+    chars.take_while(fits).collect()
 }
 
 #[cfg(test)]
@@ -182,7 +218,7 @@ mod tests {
             "JOB         STATUS     STARTED\ndim-line-3  completed  2026-11-21\n(no room for MESSAGE)\n"
         );
         assert_eq!(table.render_within(Some(20)), "JOB\ndim-line-3\n(no room for STATUS,\n STARTED, MESSAGE)\n");
-        assert!(table.render_within(Some(9)).starts_with("JOB\ndim-line…\n"));
+        assert!(table.render_within(Some(9)).starts_with("JOB\ndim-…ne-3\n"));
         assert!(table.render_within(Some(75)).contains("said yes"));
     }
 
@@ -205,8 +241,27 @@ mod tests {
         let table = table(&["JOB", "RUN", "FAILED"], &[name, "1", "1,204"]).sparing(&["RUN"]);
         assert_eq!(
             table.render_within(Some(30)),
-            "JOB                     FAILED\nthe-name-of-a-job-tha…  1,204\n(no room for RUN)\n"
+            "JOB                     FAILED\nthe-name-of…-says-much  1,204\n(no room for RUN)\n"
         );
+    }
+
+    #[test]
+    fn what_names_a_row_is_never_left_out() {
+        let id = format!("plant-north-{}-0001", "x".repeat(60));
+        let table = table(&["FAILED", "DEVICE_ID", "REASON", ""], &["1", &id, "template-mismatch", "<- crossed"])
+            .naming(&["DEVICE_ID"]);
+        assert_eq!(
+            table.render_within(Some(60)),
+            "FAILED  DEVICE_ID              REASON\n\
+             1       plant-nort…xxxxx-0001  template-mismatch  <- crossed\n"
+        );
+        assert!(table.render_within(Some(30)).contains("1       plant-north…xxxxx-0001\n"));
+        for most in 0..200 {
+            let text = table.render_within(Some(most));
+            let widest = text.lines().take(2).map(|line| line.width()).max();
+            assert!(widest <= Some(most.max(1)), "{most}: {text}");
+        }
+        assert_eq!(TextTable::new(&[]).render_within(Some(0)), "\n");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::model::text::{sanitize, sanitize_line};
-use crate::ops::job::{Cause, Crossed, Predecessor, RunProgress, StopCause, Waiting, Why};
+use crate::ops::job::{Cause, Crossed, ListedStatus, Predecessor, RunProgress, StopCause, Waiting, Why};
 use crate::plan::ActionKind;
 use crate::registry::{LateAnswer, Waits};
 use crate::results::Row;
@@ -21,6 +21,10 @@ pub fn render(why: &Why, painter: Painter) -> String {
     };
     let title = painter.paint(Tone::Strong, &format!("job {} run {}", why.job, why.run));
     let mut text = format!("{title}: {status}\n");
+    if why.word == Some(ListedStatus::Interrupted.as_str()) {
+        let line = "  Nothing works on it now; the next apply or the daemon resumes it.";
+        text.push_str(&format!("{}\n", wrapped(line, 2, stdout_width())));
+    }
     for cause in &why.causes {
         for line in sentences(cause, why.status).lines() {
             let line = format!("  {line}");
@@ -141,6 +145,7 @@ fn crossed_text(crossed: &Crossed) -> String {
         number(allowed + 1)
     );
     let mut table = TextTable::new(&["FAILED", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED", ""])
+        .naming(&["DEVICE_ID"])
         .sparing(&["BATCH", "CODE", "FINISHED"]);
     let mut expected = 1;
     for failure in failures {
@@ -172,6 +177,7 @@ fn crossed_text(crossed: &Crossed) -> String {
     }
     if sample > 0 {
         let mut table = TextTable::new(&["STATUS", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED"])
+            .naming(&["DEVICE_ID"])
             .sparing(&["BATCH", "CODE", "FINISHED"]);
         for row in &after.sample {
             let mut cells = vec![row.status.as_str().to_string()];

@@ -2,6 +2,7 @@
 
 use super::OpsError;
 use super::history::History;
+use crate::ledger::RunRecord;
 use crate::model::outcome::Counts;
 use crate::registry::{JournaledRun, OutcomeCount};
 
@@ -20,5 +21,12 @@ impl History<'_> {
             }
         }
         Ok(batches)
+    }
+
+    /// Returns true when no device of the open batch of a run is left but those that are waited for.
+    pub(super) fn only_waits(&self, record: &RunRecord, waiting: u64) -> bool {
+        let batches = || self.batches(&self.journal_of(record).ok()??).ok();
+        let open = |batches: Vec<Counts>| batches.iter().map(Counts::pending).find(|pending| *pending > 0);
+        waiting > 0 && batches().and_then(open) == Some(waiting)
     }
 }

@@ -69,9 +69,7 @@ impl<'a> History<'a> {
         }
         match self.view.ledger.open.get(&(record.job.clone(), record.run.clone())) {
             None => Life::Elsewhere,
-            Some(open) if open.waiting > 0 && open.completed + open.failed + open.waiting == open.total => {
-                Life::Waiting
-            }
+            Some(open) if open.in_flight == 0 && self.only_waits(record, open.waiting) => Life::Waiting,
             Some(_) => Life::Interrupted,
         }
     }

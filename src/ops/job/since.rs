@@ -1,19 +1,19 @@
 //! When a period begins that a person asks about.
 
-use jiff::civil::Date;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::manifest::parse_duration;
 
 /// The forms that [`beginning`] reads, for a message.
-pub const FORMS: &str = "30d, 12h, 4w, 90m, a date such as 2027-03-01, or a time such as 2027-03-01T06:00:00Z";
+pub const FORMS: &str = "30d, 12h, 4w, 90m, a date (2027-03-01) or a time (2027-03-01T06:00:00Z)";
 
-/// Returns the beginning of a period: a time back from now, at least a second (`30d`, `12h`, `4w`, `90m`), a date in UTC,
-/// or an instant. `None` for any other text, and for a time that no instant can have.
+/// Returns the beginning of a period: a time back from now, at least a second (`30d`, `12h`, `4w`, `90m`), a date or
+/// a time of the clock in UTC, or an instant. `None` for any other text, and for a time that no instant can have.
 pub fn beginning(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let of_date = || Some(text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
-    back(text, now).or_else(|| text.parse().ok()).or_else(of_date)
+    let of_clock = || Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
+    back(text, now).or_else(|| text.parse().ok()).or_else(of_clock)
 }
 
 fn back(text: &str, now: Timestamp) -> Option<Timestamp> {
@@ -39,6 +39,7 @@ mod tests {
         check("4w", Some("2026-10-23T10:00:00Z"));
         check("90m", Some("2026-11-20T08:30:00Z"));
         check("2026-03-01", Some("2026-03-01T00:00:00Z"));
+        check("2026-03-01T06:00:00", Some("2026-03-01T06:00:00Z"));
         check("2026-03-01T06:00:00+02:00", Some("2026-03-01T04:00:00Z"));
         for text in
             ["", "all", "0d", "d", "-1d", "1y", "3", "2026-03", "99999999999999d", "99999999999999999999w", "1é"]
