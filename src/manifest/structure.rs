@@ -14,6 +14,7 @@ use super::node::{Content, Node, Place, pointer, unescaped};
 use super::schema;
 use super::v1::{API_VERSION, NOT_SCHEDULED};
 use crate::diag::{Diagnostic, Diagnostics, code, nearest, shown};
+use crate::model::id::Name;
 use crate::model::kind::Kind;
 
 /// The schemas that were needed so far, each compiled once a load.
@@ -296,13 +297,18 @@ fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind, fields: &[Stri
     let wants = |wanted: &str| words.iter().any(|word| word == wanted);
     let wants_boolean = wants("boolean");
     match &place.node.content {
-        Content::String(text) if wants("object") && fields.iter().any(|field| field == "group") => {
-            diagnostic.with_help(format!("For a device group, write `{{group: {}}}`.", shown(text)))
-        }
+        Content::String(text) if wants("object") && fields.iter().any(|field| field == "group") => diagnostic
+            .with_help(match text.as_str() {
+                "*" | "all" => "For all devices, write `{query: \"*\"}`.".to_string(),
+                text if Name::parse(text).is_ok() => format!("For a device group, write `{{group: {text}}}`."),
+                text => {
+                    format!("For a condition, write `{{query: {}}}`.", serde_json::Value::from(shown(text)))
+                }
+            }),
         Content::String(_) | Content::Number(_) | Content::Bool(_) | Content::Seq(_)
             if wants("object") && !fields.is_empty() =>
         {
-            diagnostic.with_help(format!("Its fields are {}.", list(fields.iter().map(String::as_str))))
+            diagnostic.with_help(format!("As a map, its fields are {}.", list(fields.iter().map(String::as_str))))
         }
         Content::Number(number) if wants("integer") && wants("string") => match share_of(number) {
             Some(share) => diagnostic.with_help(format!("For a share of the devices, write `{share}`.")),
@@ -345,8 +351,11 @@ fn unknown_word(place: &Place<'_>, path: &str, options: &Value) -> Diagnostic {
     let detail = format!("{} is {}, and it must be {}.", Subject(path), describe(place.node), alternatives(&words));
     let code = if place.node.as_str().is_some() { code::UNKNOWN_WORD } else { code::WRONG_TYPE };
     let diagnostic = Diagnostic::new(code, place.node.span, detail);
-    // A word that is written out, as `Monday` for `mon`.
-    let is_short_for = |option: &&str, word: &str| option.len() > 2 && word.to_lowercase().starts_with(*option);
+    // A weekday that is written out.
+    let is_short_for = |option: &&str, word: &str| {
+        let word = word.to_lowercase();
+        option.len() == 3 && word.ends_with("day") && word.starts_with(*option)
+    };
     let near = |word: &str| {
         let short = words.iter().copied().find(|option| is_short_for(option, word));
         short.or_else(|| nearest(word, words.iter().copied()))
