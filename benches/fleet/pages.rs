@@ -5,10 +5,11 @@
 //! each over a connection of its own, as the server wants it. A first request comes after the start, when nothing is
 //! known yet.
 //!
-//! Then the daemon runs jobs on all devices, one after the other: without visitors, with [`OPEN_PAGES`] open pages, and in
-//! a flood of requests, each for [`CROWD_TIME`] or longer; of each kind the job in the middle counts. An open page has a stream of events, and is read again when one comes, at most once a second. The flood
-//! has slow readers and half-open connections. Visitors would be at other machines: here they have the lowest priority,
-//! and what the daemon and its pages take of the processor is told apart.
+//! Then the daemon runs jobs on all devices, one after the other: without visitors, with [`OPEN_PAGES`] open pages, and
+//! in a flood of requests, each for [`CROWD_TIME`] or longer; of each kind the job in the middle counts. An open page has
+//! a stream of events, and is read again when one comes, at most once a second. The flood has slow readers and half-open
+//! connections. Visitors would be at other machines: here they have the lowest priority, and what the daemon and its
+//! pages take of the processor is told apart.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -531,7 +532,7 @@ fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
         println!("{name:<34} {before:>9.2} {took:>9.2} {:>9.3} {must:>11}", took / before);
         println!("{:<34} {all:>9.2} {more:>9.2} {:>9.3}", "  the processor, for the daemon", more / all);
         let [none, pages] = [&alone.of_pages, &beside.of_pages].map(|times| middle(times));
-        println!("{:<34} {none:>9.2} {pages:>9.2} {:>9.3}", "  of it, for pages, of the time", pages / took);
+        println!("{:<34} {none:>9.2} {pages:>9.2} {:>9.3}", "  of that, for pages; its share", pages / took);
     }
     let [.., bare, ours] = floods[..] else { return Err("two floods".into()) };
     println!("{:<34} {bare:>9.3} {ours:>9.3} {:>9.3}", "  beside that of the bare listener", ours / bare);

@@ -193,7 +193,10 @@ impl Site {
             let who = if visitor.name.is_empty() { NOBODY } else { &visitor.name };
             act(&environment, who, &reason)
         };
-        match self.pool().read(read).await {
+        let acted = self.pool().read(read).await;
+        // Whoever has changed something sees that next.
+        self.copies().clear();
+        match acted {
             Ok(acted) => {
                 if acted.changed {
                     self.ring();

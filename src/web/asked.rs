@@ -137,7 +137,7 @@ impl Asked {
         let found = beginning(&text, self.now);
         let unknown = || {
             let what = format!("`{}` is no beginning of a period", shown(&text));
-            Fault::asked(self.form, &what, &format!("Write {PERIOD_FORMS}, or all."))
+            Fault::asked(self.form, &what, &format!("Write all, {PERIOD_FORMS}."))
         };
         Ok((text.clone(), Some(found.ok_or_else(unknown)?)))
     }

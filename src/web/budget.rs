@@ -1,4 +1,4 @@
-//! What the pages of a visitor may take of the processor while a job runs. A request tells little about what it costs,
+//! What the pages of a visitor may take of the processor while a job is planned or runs. A request tells little about what it costs,
 //! so the time of the thread that has read the page is counted. A visitor who has used up its time gets copies, and
 //! later has to wait: however often somebody asks, the job goes on beside it. Downloads are not counted, since there are
 //! few at once.
@@ -53,8 +53,8 @@ impl Budgets {
 
     /// Counts what a page of a visitor took. Nothing is owed for what it took while no job runs. A visitor who asked
     /// for much then gets copies when a job begins.
-    pub fn pay(&self, who: &str, took: Duration, is_running: bool, now: Instant) {
-        let least = if is_running { -PAGE_TIME_OWED_MAX } else { 0.0 };
+    pub fn pay(&self, who: &str, took: Duration, has_work: bool, now: Instant) {
+        let least = if has_work { -PAGE_TIME_OWED_MAX } else { 0.0 };
         self.with(who, now, |left| *left = (*left - took.as_secs_f64()).max(least.min(*left)));
     }
 

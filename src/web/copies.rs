@@ -2,7 +2,8 @@
 //!
 //! A request says so with `Cache-Control: max-age=N` (RFC 9111, 5.2.1.1), as the script of a live page does. When a
 //! person has it open often, a page is read once a second for all, not each time. A request that does not say so gets
-//! what is read for it alone, after it asked; only that of a visitor who has used up its time gets a copy as well.
+//! what is read for it alone, after it asked; only that of a visitor who has used up its time, or of an address that asks
+//! very often while a job runs, gets a copy as well.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +31,8 @@ struct Slot {
 }
 
 struct Copy {
-    /// When it was read.
-    at: Instant,
+    /// When it was begun to be read.
+    began: Instant,
     headers: HeaderMap,
     body: Bytes,
 }
@@ -39,7 +40,7 @@ struct Copy {
 /// What a request is to do.
 enum Part {
     /// Make the answer, for itself and for others.
-    Make(watch::Sender<Option<Arc<Copy>>>),
+    Make(watch::Sender<Option<Arc<Copy>>>, Instant),
     /// Take the one that is made.
     Wait(watch::Receiver<Option<Arc<Copy>>>),
 }
@@ -50,7 +51,7 @@ impl Copies {
     pub async fn answer(&self, name: &str, age: Duration, make: impl Future<Output = Response>) -> Response {
         loop {
             match self.part(name, age) {
-                Part::Make(sender) => return self.made(name, sender, make.await).await,
+                Part::Make(sender, began) => return self.made(name, (sender, began), make.await).await,
                 Part::Wait(mut copy) => {
                     // Who was to make it may have gone: then somebody else does.
                     if let Ok(found) = copy.wait_for(Option::is_some).await
@@ -62,6 +63,11 @@ impl Copies {
                 }
             }
         }
+    }
+
+    /// Drops all: something was changed, and who has changed it is to see that.
+    pub fn clear(&self) {
+        self.lock().clear();
     }
 
     fn part(&self, name: &str, age: Duration) -> Part {
@@ -81,10 +87,15 @@ impl Copies {
         // One that is too old is still waited for by those who came before.
         let (sender, copy) = watch::channel(None);
         slots.insert(name.to_string(), Slot { began: now, copy });
-        Part::Make(sender)
+        Part::Make(sender, now)
     }
 
-    async fn made(&self, name: &str, sender: watch::Sender<Option<Arc<Copy>>>, response: Response) -> Response {
+    async fn made(
+        &self,
+        name: &str,
+        (sender, began): (watch::Sender<Option<Arc<Copy>>>, Instant),
+        response: Response,
+    ) -> Response {
         let (parts, body) = response.into_parts();
         let is_small = body.size_hint().upper().is_some_and(|size| size <= COPY_BYTES_MAX);
         if parts.status != StatusCode::OK || !is_small {
@@ -93,7 +104,7 @@ impl Copies {
         }
         match body.collect().await {
             Ok(body) => {
-                let copy = Arc::new(Copy { at: Instant::now(), headers: parts.headers, body: body.to_bytes() });
+                let copy = Arc::new(Copy { began, headers: parts.headers, body: body.to_bytes() });
                 sender.send_replace(Some(Arc::clone(&copy)));
                 copy.response()
             }
@@ -120,7 +131,7 @@ impl Copy {
         let mut response = Response::new(Body::from(self.body.clone()));
         response.headers_mut().clone_from(&self.headers);
         // Whole seconds (RFC 9111, 5.1).
-        let age = self.at.elapsed().as_secs();
+        let age = self.began.elapsed().as_secs();
         if age > 0 {
             response.headers_mut().insert(AGE, age.into());
         }

@@ -21,7 +21,7 @@ pub enum Note<'a> {
     NoEvents { error: &'a notify::Error },
     /// The remote was asked; `is_news` when it did not go as the last time, or did not go well.
     Fetched { error: Option<&'a OpsError>, is_news: bool, next_at: Timestamp, at: Timestamp },
-    /// It begins to reconcile; [`Note::Looked`] comes when it has.
+    /// It begins to reconcile. The next [`Note::Looked`] says that this is over, whatever came of it.
     Reconciling,
     /// Something happened to an import or a run.
     Progress(&'a Progress),
