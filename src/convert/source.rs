@@ -153,7 +153,8 @@ impl Source {
     }
 }
 
-/// Returns the code of an error of the REST APIs, `{"error": {"code": TEXT, …}}` and nothing else; `None` for anything else.
+/// Returns the code of an error of the REST APIs, `{"error": {"code": TEXT, …}}` and no other member; `None` for
+/// anything else.
 pub fn error_of(members: &Map<String, Value>) -> Option<&str> {
     members.get("error").filter(|_| members.len() == 1)?.get("code")?.as_str()
 }

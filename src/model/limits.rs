@@ -171,7 +171,7 @@ pub const INDEX_REMAKE_DEVICES_MIN: u64 = 100_000;
 pub const NEGATED_PATHS_MAX: usize = 8;
 /// Schedules for which a plan counts the devices that they would select now: each count may read every device.
 pub const SCHEDULES_COUNTED_MAX: usize = 10;
-/// Properties that a plan looks for in all devices because a condition on them selects nobody.
+/// Properties that a plan looks for in all devices: those that conditions compare which select no device.
 pub const PROPERTIES_LOOKED_FOR_MAX: usize = 8;
 /// Missed occurrences of a schedule that are listed one by one; a sentence counts the earlier ones. This covers a daily
 /// schedule that did not run for three months, and each is a row of a commit.

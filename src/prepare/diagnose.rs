@@ -338,8 +338,8 @@ pub(super) fn padded_cells(loaded: &Loaded, import: &Name, found: &StagedImport)
     let PaddedCell { column, line, text } = found.padded.as_ref()?;
     let (column, text) = (shorten(column, 60), shorten(text, 40));
     let detail = format!(
-        "The file of import `{import}` has texts that begin or end with white space, such as {:?} in line {line}, column \
-         `{}`.",
+        "The file of import `{import}` has texts that begin or end with white space, such as {:?} in line {line}, \
+         column `{}`.",
         sanitize_line(&text),
         sanitize_line(&column)
     );

@@ -108,7 +108,7 @@ fn condition_of(job: &Job, preparation: &Preparation<'_>) -> Option<(Query, Opti
     Some((query_of(text, preparation.declared), span))
 }
 
-/// Why conditions select nobody.
+/// Why conditions select no device.
 #[derive(Default)]
 struct Nobody {
     /// Whether any device has a property, of those that were asked for: each answer may read every device.
@@ -116,7 +116,7 @@ struct Nobody {
 }
 
 impl Nobody {
-    /// Returns what explains that a condition selects nobody: names that nothing has, and properties that no device has.
+    /// Returns why a condition may select nobody: it names what is not declared, or compares what no device has.
     fn causes(
         &mut self,
         condition: &Query,

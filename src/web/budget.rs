@@ -1,7 +1,7 @@
-//! What the pages of a visitor may take of the processor while a job is planned or runs. A request tells little about what it costs,
-//! so the time of the thread that has read the page is counted. A visitor who has used up its time gets copies, and
-//! later has to wait: however often somebody asks, the job goes on beside it. Downloads are not counted, since there are
-//! few at once.
+//! What the pages of a visitor may take of the processor while a job is planned or runs. A request tells little about
+//! what it costs, so the time of the thread that has read the page is counted. A visitor who has used up its time gets
+//! copies, and later has to wait: however often somebody asks, the job goes on beside it. Downloads are not counted,
+//! since there are few at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,8 +2,8 @@
 //!
 //! A request says so with `Cache-Control: max-age=N` (RFC 9111, 5.2.1.1), as the script of a live page does. When a
 //! person has it open often, a page is read once a second for all, not each time. A request that does not say so gets
-//! what is read for it alone, after it asked; only that of a visitor who has used up its time, or of an address that asks
-//! very often while a job runs, gets a copy as well.
+//! what is read for it alone, after it asked. While a job is planned or runs, a visitor who has used up its time gets a
+//! copy as well, and so does an address that asks very often.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -26,8 +26,8 @@ pub fn reflowed(markdown: &str, most: Option<usize>) -> String {
     lines.iter().map(fit).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns lines that are broken at spaces at so many columns, and as they are for `None`. A line that is indented, such
-/// as a command to copy, keeps its length.
+/// Returns lines that are broken at spaces at so many columns, and as they are for `None`. A line that is indented,
+/// such as a command to copy, keeps its length.
 pub fn fitted(text: &str, most: Option<usize>) -> String {
     let fit = |line: &str| if line.starts_with(' ') { line.to_string() } else { wrapped(line, 0, most) };
     text.split('\n').map(fit).collect::<Vec<_>>().join("\n")
